@@ -1,0 +1,55 @@
+# Two commands:   make book   builds the site;   make test   proves it.
+# Others:         execute, data, bench, lint, clean.  `make execute CHAPTERS="04-rs2" PROFILE=small`
+
+.DEFAULT_GOAL := book
+.DELETE_ON_ERROR:
+.PHONY: book test execute data bench lint clean
+
+PROFILE ?= small
+CHAPTERS ?=
+PYTEST_ARGS ?=
+
+# The first Python from 3.11 on that can make a virtual environment; `make PYTHON=...` overrides it.
+NEEDED := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python; do \
+	"$$p" -c '$(NEEDED)' >/dev/null 2>&1 && echo "$$p" && break; done)
+
+define make-environment
+@test -n "$(PYTHON)" && "$(PYTHON)" -c '$(NEEDED)' >/dev/null 2>&1 || { \
+	echo "No Python 3.11 or newer with venv and ensurepip found (tried: $(or $(PYTHON),python3, python3.12, python3.11, python3.13, python)).";\
+	echo "Install one (on Debian: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12";\
+	exit 1; }
+"$(PYTHON)" -m venv --clear $(1)
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
+endef
+
+.venv-book/ready: requirements-book.txt requirements.txt
+	$(call make-environment,.venv-book,requirements-book.txt)
+	@touch $@
+
+.venv/ready: requirements.txt pyproject.toml
+	$(call make-environment,.venv,requirements.txt)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+book: .venv-book/ready
+	.venv-book/bin/jupyter-book build . --path-output . -W --keep-going
+
+test: .venv/ready
+	.venv/bin/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+
+execute: .venv/ready
+	.venv/bin/python -m labutils execute $(CHAPTERS) --profile $(PROFILE)
+
+data: .venv/ready
+	.venv/bin/python -m labutils data
+
+bench: .venv/ready
+	.venv/bin/python -m benchmarks
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+clean:
+	rm -rf _build .venv .venv-book .pytest_cache .ruff_cache *.egg-info
