@@ -1,0 +1,76 @@
+"""Random augmentation of whole batches, on the device where the images are.
+
+Every image of a batch gets its own random parameters, drawn from a ``torch.Generator``, and all
+images are transformed together by a few tensor operations. Compare torchvision's per-image
+pipeline, which handles one image at a time in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Pixels 0..255 to float32 with ``(x / 255 - mean) / std`` per channel.
+
+    ``images`` is uint8 ``(N, C, H, W)``; ``mean`` and ``std`` have one value per channel, in units
+    of the pixel range 0..1. Raises ``TypeError`` for other dtypes (a float image may already be
+    scaled) and ``ValueError`` for other shapes.
+    """
+    if images.dtype != torch.uint8:
+        raise TypeError(f"normalise expects uint8 images with values 0..255, got {images.dtype}")
+    if images.ndim != 4 or len(mean) != images.shape[1] or len(std) != images.shape[1]:
+        raise ValueError(
+            f"normalise expects images (N, C, H, W) and C values of mean and std, got images "
+            f"{tuple(images.shape)}, {len(mean)} means, {len(std)} stds"
+        )
+    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(-1, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std)], device=images.device).view(-1, 1, 1)
+    return torch.addcmul(shift, images, scale)
+
+
+def pad_crop_flip(
+    images: Tensor, padding: int, generator: torch.Generator, flip: bool = True
+) -> Tensor:
+    """Random crop after zero padding, then random horizontal flip, for every image on its own.
+
+    ``images`` is ``(N, C, H, W)`` of any dtype, on any device; the result has the same shape, dtype
+    and device. Each image is padded with ``padding`` zeros on all sides and cropped back to
+    ``H x W`` at one of ``(2 * padding + 1) ** 2`` equally likely places; with ``flip`` it is then
+    mirrored left to right with probability 1/2. ``generator`` may live on the CPU while the images
+    are on a GPU: the random numbers are drawn where the generator is.
+    """
+    if images.ndim != 4:
+        raise ValueError(f"pad_crop_flip expects images (N, C, H, W), got {tuple(images.shape)}")
+    if padding < 0:
+        raise ValueError(f"pad_crop_flip expects padding >= 0, got {padding}")
+    n = len(images)
+
+    def draw(high: int) -> Tensor:
+        values = torch.randint(high, (n,), generator=generator, device=generator.device)
+        return values.to(images.device, non_blocking=True)
+
+    top, left = draw(2 * padding + 1), draw(2 * padding + 1)
+    flipped = draw(2) if flip else torch.zeros_like(top)
+    return crop_flip(images, padding, top, left, flipped)
+
+
+def crop_flip(images: Tensor, padding: int, top: Tensor, left: Tensor, flipped: Tensor) -> Tensor:
+    """The deterministic part of :func:`pad_crop_flip`.
+
+    ``top`` and ``left`` (int64 ``(N,)``, in 0..2*padding) place the crop in the padded image,
+    ``flipped`` (``(N,)``, 0 or 1) says which crops are mirrored.
+    """
+    n, c, h, w = images.shape
+    # Both the images and their mirror images go into one padded buffer. Mirroring a crop is the
+    # same as cropping the mirror image at the mirrored place.
+    padded = images.new_zeros(2, n, c, h + 2 * padding, w + 2 * padding)
+    inside = padded[..., padding : padding + h, padding : padding + w]
+    inside[0] = images
+    inside[1] = images.flip(-1)
+    left = torch.where(flipped.bool(), 2 * padding - left, left)
+    windows = padded.unfold(3, h, 1).unfold(4, w, 1)  # a view: (2, n, c, places, places, h, w)
+    return windows[flipped.long(), torch.arange(n, device=images.device), :, top, left]

@@ -1,0 +1,222 @@
+"""Networks for images of 28 to 32 pixels.
+
+All models have one interface: ``model(x)`` gives logits ``(N, num_classes)``,
+``model.features(x)`` the input ``(N, d)`` of the last layer, and ``model.classifier`` is that layer,
+so that ``model(x)`` equals ``model.classifier(model.features(x))``.
+
+Models are made by :func:`build`, which draws the initial weights from a given generator.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Classifier(nn.Module):
+    """Base of all models: logits are a linear layer on top of ``features``."""
+
+    classifier: nn.Linear
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)``, floating point, to features ``(N, d)``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)``, floating point, to logits ``(N, num_classes)``."""
+        return self.classifier(self.features(x))
+
+
+class TinyCNN(Classifier):
+    """The fastest useful network: non-overlapping patches, then two small convolutions.
+
+    A 4x4 convolution with stride 4 turns 28x28 pixels into 7x7 positions, so that everything after
+    it is cheap.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, width: int = 32):
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, width, 4, stride=4, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(2 * width)
+        self.classifier = nn.Linear(2 * width, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm1(self.stem(x)))
+        x = F.relu(self.norm2(self.conv(x)))
+        return x.mean(dim=(2, 3))
+
+
+class CNN(Classifier):
+    """A plain convolutional network: three 3x3 convolutions with stride 2, then global average."""
+
+    def __init__(self, in_channels: int, num_classes: int, widths: tuple[int, ...] = (32, 64, 128)):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in widths:
+            layers += [
+                nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            in_channels = width
+        self.layers = nn.Sequential(*layers)
+        self.classifier = nn.Linear(in_channels, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.layers(x).mean(dim=(2, 3))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, Figure 2)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+class ResNet(Classifier):
+    """Residual network with a 3x3 stem and no max-pooling (He et al. 2016, for small images).
+
+    ``widths[i]`` channels in stage ``i`` with ``blocks`` blocks each; every stage but the first
+    halves the resolution, and so does the stem when ``stem_stride`` is 2. Names of the parameters
+    are those of torchvision's ``resnet18``, except that the last layer is called ``classifier``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        widths: tuple[int, ...],
+        blocks: int,
+        stem_stride: int,
+    ):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, stem_stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.num_stages = len(widths)
+        channels = widths[0]
+        for stage, width in enumerate(widths, start=1):
+            layer = nn.Sequential()
+            for block in range(blocks):
+                stride = 2 if stage > 1 and block == 0 else 1
+                layer.append(BasicBlock(channels, width, stride))
+                channels = width
+            self.add_module(f"layer{stage}", layer)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        for stage in range(1, self.num_stages + 1):
+            x = self.get_submodule(f"layer{stage}")(x)
+        return x.mean(dim=(2, 3))
+
+
+class PreactivationBlock(nn.Module):
+    """Normalisation and ReLU before each convolution (Zagoruyko and Komodakis 2016, Figure 1)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.shortcut = None
+        if in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(out)
+        out = F.relu(self.bn2(self.conv1(out)))
+        return self.conv2(out) + shortcut
+
+
+class WideResNet(Classifier):
+    """WRN-``depth``-``widen_factor`` without dropout (Zagoruyko and Komodakis 2016, Table 1).
+
+    ``depth`` is 6n + 4: three stages of n blocks with 16, 32 and 64 times ``widen_factor`` channels.
+    """
+
+    def __init__(self, depth: int, widen_factor: int, in_channels: int, num_classes: int):
+        if depth < 10 or (depth - 4) % 6:
+            raise ValueError(f"depth of a WideResNet is 6n + 4 with n >= 1 (10, 16, 22, 28, ...), got {depth}")
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
+        blocks = nn.Sequential()
+        channels = 16
+        for stage, width in enumerate((16, 32, 64)):
+            for block in range((depth - 4) // 6):
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(PreactivationBlock(channels, width * widen_factor, stride))
+                channels = width * widen_factor
+        self.blocks = blocks
+        self.bn = nn.BatchNorm2d(channels)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn(self.blocks(self.conv1(x))))
+        return x.mean(dim=(2, 3))
+
+
+MODELS = {
+    "cnn-tiny": TinyCNN,
+    "cnn": CNN,
+    "resnet-16-32-64": lambda c, k: ResNet(c, k, widths=(16, 32, 64), blocks=1, stem_stride=2),
+    "wrn-28-2": lambda c, k: WideResNet(28, 2, c, k),
+    "resnet18": lambda c, k: ResNet(c, k, widths=(64, 128, 256, 512), blocks=2, stem_stride=1),
+}
+
+
+def build(name: str, in_channels: int, num_classes: int, generator: torch.Generator) -> Classifier:
+    """Make the model ``name``, on the CPU, initialised from ``generator``.
+
+    Names are the keys of :data:`MODELS`. The state of torch's global generator is left as it was.
+    Raises ``ValueError`` for an unknown name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; expected one of: {', '.join(MODELS)}")
+    with torch.random.fork_rng(devices=[]):  # layers draw from the global generator when made
+        model = MODELS[name](in_channels, num_classes)
+    initialise(model, generator)
+    return model
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights of ``model`` anew from ``generator`` (a CPU generator), in place.
+
+    Convolutions: normal with variance 2 / fan-out (He et al. 2015, equation 14). Linear layers:
+    uniform in +-1/sqrt(fan-in), biases zero. Batch normalisation: scale one, shift zero.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(
+                module.weight, mode="fan_out", nonlinearity="relu", generator=generator
+            )
+        elif isinstance(module, nn.Linear):
+            bound = 1 / math.sqrt(module.in_features)
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            nn.init.zeros_(bias)
