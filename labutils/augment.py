@@ -28,7 +28,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
             f"{tuple(images.shape)}, {len(mean)} means, {len(std)} stds"
         )
     scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(-1, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std)], device=images.device).view(-1, 1, 1)
+    shift = [-m / s for m, s in zip(mean, std, strict=True)]
+    shift = torch.tensor(shift, device=images.device).view(-1, 1, 1)
     return torch.addcmul(shift, images, scale)
 
 

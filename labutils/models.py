@@ -1,7 +1,7 @@
 """Networks for images of 28 to 32 pixels.
 
 All models have one interface: ``model(x)`` gives logits ``(N, num_classes)``,
-``model.features(x)`` the input ``(N, d)`` of the last layer, and ``model.classifier`` is that layer,
+``model.features(x)`` the input ``(N, d)`` of the last layer; ``model.classifier`` is that layer,
 so that ``model(x)`` equals ``model.classifier(model.features(x))``.
 
 Models are made by :func:`build`, which draws the initial weights from a given generator.
@@ -153,12 +153,15 @@ class PreactivationBlock(nn.Module):
 class WideResNet(Classifier):
     """WRN-``depth``-``widen_factor`` without dropout (Zagoruyko and Komodakis 2016, Table 1).
 
-    ``depth`` is 6n + 4: three stages of n blocks with 16, 32 and 64 times ``widen_factor`` channels.
+    ``depth`` is 6n + 4: three stages of n blocks with 16, 32 and 64 channels times
+    ``widen_factor``.
     """
 
     def __init__(self, depth: int, widen_factor: int, in_channels: int, num_classes: int):
         if depth < 10 or (depth - 4) % 6:
-            raise ValueError(f"depth of a WideResNet is 6n + 4 with n >= 1 (10, 16, 22, 28, ...), got {depth}")
+            raise ValueError(
+                f"depth of a WideResNet is 6n + 4 with n >= 1 (10, 16, 22, 28, ...), got {depth}"
+            )
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
         blocks = nn.Sequential()
