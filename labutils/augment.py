@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -30,7 +31,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(-1, 1, 1)
     shift = [-m / s for m, s in zip(mean, std, strict=True)]
     shift = torch.tensor(shift, device=images.device).view(-1, 1, 1)
-    return torch.addcmul(shift, images, scale)
+    return images.float().mul_(scale).add_(shift)
 
 
 def pad_crop_flip(
@@ -66,12 +67,16 @@ def crop_flip(images: Tensor, padding: int, top: Tensor, left: Tensor, flipped: 
     ``flipped`` (``(N,)``, 0 or 1) says which crops are mirrored.
     """
     n, c, h, w = images.shape
-    # Both the images and their mirror images go into one padded buffer. Mirroring a crop is the
-    # same as cropping the mirror image at the mirrored place.
-    padded = images.new_zeros(2, n, c, h + 2 * padding, w + 2 * padding)
-    inside = padded[..., padding : padding + h, padding : padding + w]
-    inside[0] = images
-    inside[1] = images.flip(-1)
-    left = torch.where(flipped.bool(), 2 * padding - left, left)
-    windows = padded.unfold(3, h, 1).unfold(4, w, 1)  # a view: (2, n, c, places, places, h, w)
-    return windows[flipped.long(), torch.arange(n, device=images.device), :, top, left]
+    if n == 0:
+        return images.clone()
+    # Copying whole rows of pixels from where each crop begins is several times faster than
+    # indexing pixels. `rows` is a view: row k is the w pixels that begin at position k.
+    padded = F.pad(images, (padding, padding, padding, padding)).contiguous()
+    height, width = padded.shape[2:]
+    rows = padded.as_strided((padded.numel() - w + 1, w), (1, 1))
+    planes = torch.arange(n * c, device=images.device).view(n, c, 1) * (height * width)
+    lines = torch.arange(h, device=images.device) * width
+    corner = (top * width + left).view(n, 1, 1)
+    crops = rows.index_select(0, (planes + corner + lines).view(-1)).view(n, c, h, w)
+    both = torch.cat([crops, crops.flip(-1)])
+    return both.index_select(0, torch.arange(n, device=images.device) + n * flipped)
