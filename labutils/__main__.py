@@ -1,0 +1,100 @@
+"""Command line of the book: ``python -m labutils COMMAND``."""
+
+import sys
+
+import click
+
+from labutils import PROFILES, __version__, notebooks, pipeline
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
+@click.version_option(__version__, prog_name="labutils")
+def main():
+    """Run and build the book. Each command works from any folder inside it."""
+
+
+@main.command()
+@click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
+@click.option(
+    "--profile", default="small", show_default=True, metavar="|".join(PROFILES),
+    help="Size of the experiments: seconds, minutes on a laptop, or an hour on a GPU.",
+)  # fmt: skip
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N",
+    help="Chapters side by side; they share the cores.  [default: what cores and memory allow]",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Execute fresh chapters too.")
+@click.option(
+    "--junit", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Write a JUnit report, one test case per chapter.",
+)  # fmt: skip
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+    help="End a chapter that takes longer; it counts as failed.  [default: no limit]",
+)  # fmt: skip
+def execute(chapters, profile, jobs, force, junit, timeout):
+    """Execute chapters and store their outputs and results.
+
+    Without CHAPTER, all chapters. A chapter is skipped when its results are fresh: neither its code
+    cells nor the modules of labutils that they use changed since.
+
+    Stored notebooks and results are replaced only when the whole chapter succeeded: profile small
+    in notebooks/ and results/, full in _build/executed/ and results/, smoke in _build/ only. A
+    failed run leaves them as they were and keeps the partial notebook in _build/executed/.
+
+    \b
+    python -m labutils execute                           what changed, at profile small
+    python -m labutils execute 04-rs2 --profile smoke    one chapter, in under a minute
+    """
+    outcomes = pipeline.execute(
+        chapters, profile, jobs=jobs, force=force, junit=junit, timeout=timeout
+    )
+    sys.exit(any(outcome.status == "failed" for outcome in outcomes))
+
+
+@main.command()
+def book():
+    """Build the site into _build/html from stored outputs.
+
+    Nothing is executed or downloaded. Warnings are errors.
+    """
+    pipeline.book()
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def data(names):
+    """Fetch the real data sets and show where they lie.
+
+    Without NAME, all of them. Looks in the cache (LABUTILS_DATA, otherwise the user's cache
+    folder), then in the folders of installed system packages, then downloads and checks.
+    """
+    sys.exit(not pipeline.fetch_data(names))
+
+
+@main.command()
+def status():
+    """Show which results are fresh, their verdicts, run times and dates."""
+    click.echo(pipeline.status())
+
+
+@main.command("setup-cells")
+def setup_cells():
+    """Rewrite the chapters' setup cells after the address in _config.yml changed."""
+    changed = notebooks.rewrite_setup_cells()
+    click.echo(f"rewritten: {', '.join(changed)}" if changed else "all setup cells are current")
+
+
+def run():
+    """Run the command line; expected errors become one line and exit status 2."""
+    try:
+        main(prog_name="python -m labutils")
+    except (pipeline.PipelineError, notebooks.NotebookError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()
