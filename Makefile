@@ -33,7 +33,7 @@ endef
 	@touch $@
 
 book: .venv-book/ready
-	.venv-book/bin/jupyter-book build . --path-output . -W --keep-going
+	.venv-book/bin/python -m labutils book
 
 test: .venv/ready
 	.venv/bin/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)

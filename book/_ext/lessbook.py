@@ -26,7 +26,7 @@ MARKS = {
 SIGNS = {"greater": "more than {m}", "less": "less than −{m}", "equivalent": "within ±{m}"}
 
 
-LITERAL = re.compile(r"(``.+?``|:[a-z:]+:`[^`]+`|`[^`]+`)")
+LITERAL = re.compile(r"(``.+?``|:[a-z:]+:`[^`]+`|(?:\{[a-z:]+\})?`[^`]+`)")
 
 
 class BookDirective(SphinxDirective):
@@ -248,7 +248,7 @@ def fingerprint(root, chapter):
         sys.path.insert(0, str(root))
     from labutils import notebooks
 
-    return notebooks.fingerprint(chapter)
+    return notebooks.fingerprint(chapter, root)
 
 
 def section_id(chapter):
@@ -344,7 +344,7 @@ def plain_docstring(app, what, name, obj, options, lines):
     for i, line in enumerate(lines):
         parts = LITERAL.split(line)  # prose, literal, prose, ...
         parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
-        parts[1::2] = [p if p.startswith(("``", ":")) else f"`{p}`" for p in parts[1::2]]
+        parts[1::2] = [literal(part) for part in parts[1::2]]
         # reStructuredText wants a boundary after a literal: `Tensor`s
         lines[i] = parts[0] + "".join(
             literal + ("\\ " if prose[:1].isalnum() else "") + prose
@@ -352,8 +352,21 @@ def plain_docstring(app, what, name, obj, options, lines):
         )
 
 
+def literal(markup):
+    if markup.startswith(("``", ":")):  # a literal or a role already
+        return markup
+    return f"`{markup}`" if markup.startswith("`") else f"``{markup}``"
+
+
+def own_documented_members(app):
+    """Leave out of the API page what a module imports, and what has no docstring."""
+    for item in app.env.autoapi_all_objects.values():
+        item.children = [c for c in item.children if c.docstring and not c.imported]
+
+
 def setup(app):
     app.setup_extension("autoapi.extension")
+    app.connect("builder-inited", own_documented_members, priority=900)
     app.connect("autodoc-process-docstring", plain_docstring)
     app.add_directive("chapter-badges", ChapterBadges)
     app.add_directive("chapter-cards", ChapterCards)

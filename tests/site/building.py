@@ -1,0 +1,31 @@
+"""Copies of the book to build from, so that tests leave the folder itself alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def copy_book(target):
+    """Copy the book's sources, without history, environments and build products."""
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv*", "_build", "__pycache__", "*.egg-info", ".*_cache"
+    )
+    shutil.copytree(ROOT, target, ignore=ignored)
+    return target
+
+
+def build(book):
+    """Run `python -m labutils book` in a copy; return (exit status, output)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "labutils", "book"],
+        cwd=book,
+        env={**os.environ, "PYTHONPATH": str(book)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr

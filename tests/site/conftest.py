@@ -1,0 +1,144 @@
+"""Builds the site once from a clean copy of the book, serves it, and visits every page."""
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+import yaml
+from building import ROOT, build, copy_book
+from playwright.sync_api import Error, sync_playwright
+
+HTTP_ERROR = 400
+
+
+@pytest.fixture(scope="session")
+def config():
+    return yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder of the built site, from a clean copy whose path holds spaces."""
+    book = copy_book(tmp_path_factory.mktemp("site") / "a book with spaces")
+    status, output = build(book)
+    assert status == 0, output
+    return book / "_build" / "html"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """Address of a local server of the site, without a slash at the end."""
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def find_chromium():
+    """Path of a Chromium: $CHROMIUM, chromium, google-chrome, or None for Playwright's own."""
+    if wanted := os.environ.get("CHROMIUM"):
+        if not shutil.which(wanted):
+            pytest.exit(f"CHROMIUM={wanted} is not a program that can be run", returncode=2)
+        return shutil.which(wanted)
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium. Its absence is an error: these tests must not pass by not running."""
+    with sync_playwright() as playwright:
+        try:
+            # A container has neither Chromium's sandbox nor much shared memory.
+            browser = playwright.chromium.launch(
+                executable_path=find_chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"]
+            )
+        except Error as error:
+            pytest.fail(
+                "No Chromium for the tests of the site. Install one: `apt-get install chromium` "
+                "(Debian), or `.venv/bin/python -m playwright install --with-deps chromium`, or "
+                f"set CHROMIUM to its path.\n{error}"
+            )
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """What one page showed."""
+
+    console: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    facts: dict = field(default_factory=dict)
+
+
+FACTS = """async () => {
+  const formulas = [...document.querySelectorAll('.math')];
+  if (formulas.length && window.MathJax?.startup) await MathJax.startup.promise;
+  for (const image of document.images) {
+    image.loading = 'eager';
+    await image.decode().catch(() => {});
+  }
+  const all = selector => [...document.querySelectorAll(selector)];
+  return {
+    title: document.title,
+    ids: all('[id]').map(e => e.id),
+    links: all('a[href]').map(e => e.href),
+    files: all('link[rel=next], link[rel=prev], link[rel~=icon]').map(e => e.href),
+    formulas: formulas.length,
+    unrendered: formulas.filter(e => !e.querySelector('mjx-container')).map(e => e.textContent),
+    merrors: all('mjx-merror, [data-mjx-error]').map(e => e.dataset.mjxError || e.textContent),
+    images: all('img').map(e => ({src: e.src, alt: e.getAttribute('alt'), width: e.naturalWidth})),
+    pictures: all('svg[role=img]').map(e => e.getAttribute('aria-label')),
+  };
+}"""
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    """Paths of all pages, relative to the site."""
+    found = sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html"))
+    found = [page for page in found if not page.startswith("_")]
+    assert "book/index.html" in found
+    assert len(found) > 5
+    return found
+
+
+@pytest.fixture(scope="session")
+def visits(browser, address, pages):
+    """A Visit for every page, at desktop width, with every other host cut off."""
+    found = {}
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+
+        def gate(route, request):
+            if request.url.startswith((address, "data:", "blob:")):
+                route.continue_()
+            else:
+                visit.foreign.append(request.url)
+                route.abort()
+
+        context.route("**/*", gate)
+        for name in pages:
+            visit = found[name] = Visit()
+            page = context.new_page()
+            page.on("console", lambda m, v=visit: m.type == "error" and v.console.append(m.text))
+            page.on("pageerror", lambda e, v=visit: v.console.append(str(e)))
+            page.on(
+                "response",
+                lambda r, v=visit: r.status >= HTTP_ERROR and v.failed.append(r.url),
+            )
+            page.goto(f"{address}/{name}", wait_until="networkidle")
+            visit.facts = page.evaluate(FACTS)
+            page.close()
+    return found

@@ -1,0 +1,137 @@
+"""Every page of the built site in a real browser."""
+
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+
+from labutils import notebooks
+
+# With pytest-xdist all of these run on one worker: the site is built and visited once.
+pytestmark = pytest.mark.xdist_group("site")
+PHONE = {"width": 360, "height": 740}
+
+
+def problems(visits, find):
+    """{page: what is wrong} of the pages where find(visit) is not empty."""
+    return {name: found for name, visit in visits.items() if (found := find(visit))}
+
+
+def test_no_console_errors(visits):
+    assert problems(visits, lambda visit: visit.console) == {}
+
+
+def test_no_request_to_another_host(visits):
+    assert problems(visits, lambda visit: visit.foreign) == {}
+
+
+def test_no_file_is_missing(visits):
+    assert problems(visits, lambda visit: visit.failed) == {}
+
+
+def test_mathematics_is_rendered(visits):
+    assert problems(visits, lambda visit: visit.facts["unrendered"]) == {}
+    assert problems(visits, lambda visit: visit.facts["merrors"]) == {}
+    assert visits["book/notation.html"].facts["formulas"] > 20
+
+
+def test_images_load_and_have_alternative_text(visits):
+    def bad(visit):
+        found = []
+        for image in visit.facts["images"]:
+            alt = (image["alt"] or "").strip()
+            # Without a text of its own, an image is given its file's name.
+            if not alt or alt.lower().endswith((".png", ".svg", ".jpg", ".webp")):
+                found.append(f"no alternative text: {image['src']}")
+            if not image["width"]:
+                found.append(f"does not load: {image['src']}")
+        return found + ["drawing without a label" for label in visit.facts["pictures"] if not label]
+
+    assert problems(visits, bad) == {}
+
+
+def test_internal_links_resolve(visits, address, site):
+    ids = {name: set(visit.facts["ids"]) for name, visit in visits.items()}
+    broken = {}
+    for name, visit in visits.items():
+        for link in {*visit.facts["links"], *visit.facts["files"]}:
+            if not link.startswith(address):
+                continue
+            target, fragment = urldefrag(link)
+            path = unquote(urlparse(target).path).lstrip("/") or "index.html"
+            if not (site / path).is_file():
+                broken.setdefault(name, []).append(link)
+            elif fragment and path in ids and unquote(fragment) not in ids[path]:
+                broken.setdefault(name, []).append(link)
+    assert broken == {}
+
+
+def test_first_page_leads_to_the_book(browser, address):
+    page = browser.new_page()
+    page.goto(address + "/")
+    page.wait_for_url("**/book/index.html")
+    assert page.locator("h1").first.inner_text().startswith("Learning from Less")
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone_never_scrolls_sideways(browser, address, pages, scheme):
+    wide = {}
+    with browser.new_context(viewport=PHONE, color_scheme=scheme, has_touch=True) as context:
+        page = context.new_page()
+        for name in pages:
+            page.goto(f"{address}/{name}", wait_until="networkidle")
+            width = page.evaluate("document.documentElement.scrollWidth")
+            if width > PHONE["width"]:
+                wide[name] = width
+    assert wide == {}
+
+
+def test_dark_mode_switch(browser, address):
+    with browser.new_context(color_scheme="light") as context:
+        page = context.new_page()
+        page.goto(f"{address}/book/index.html")
+        root, button = (
+            page.locator("html"),
+            page.locator("button.theme-switch-button:visible").first,
+        )
+        colour = "getComputedStyle(document.body).backgroundColor"
+        light = page.evaluate(colour)
+        for _ in range(3):
+            if root.get_attribute("data-theme") == "dark":
+                break
+            button.click()
+        assert root.get_attribute("data-theme") == "dark"
+        assert page.evaluate(colour) != light
+        page.goto(f"{address}/book/notation.html")
+        assert page.locator("html").get_attribute("data-theme") == "dark", "the choice is forgotten"
+
+
+def test_search_finds_a_term(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/search.html?q=stratified")
+    results = page.locator("#search-results ul.search li a")
+    results.first.wait_for()
+    assert any("book/" in result.get_attribute("href") for result in results.all())
+    page.goto(f"{address}/search.html?q=qzxwvk")
+    page.get_by_text("did not match any documents").wait_for()
+    page.close()
+
+
+def test_chapters_can_be_downloaded_opened_and_reported(visits, config, site):
+    repository = config["repository"]
+    account = urlparse(repository["url"]).path.strip("/")
+    folder = PurePosixPath(repository["path_to_book"] or "")
+    colab = config["launch_buttons"]["colab_url"].rstrip("/")
+    chapters = [name for name in visits if name.startswith("notebooks/")]
+    for name in chapters:
+        notebook = PurePosixPath(name).with_suffix(".ipynb")
+        links = visits[name].facts["links"]
+        expected = f"{colab}/github/{account}/blob/{repository['branch']}/{folder / notebook}"
+        assert links.count(expected) >= 2, f"{name}: Colab in the header and under the title"
+        assert any(link.startswith(f"{repository['url']}/issues/new") for link in links), name
+        downloads = [link for link in links if link.endswith(f"_sources/{notebook}")]
+        assert downloads, f"{name}: no download of the notebook"
+        assert (site / "_sources" / notebook).is_file()
+    built = {PurePosixPath(name).stem for name in chapters}
+    assert built == set(notebooks.chapters()), "every chapter is in _toc.yml"
