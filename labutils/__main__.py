@@ -46,9 +46,12 @@ def execute(chapters, profile, jobs, force, junit, timeout):
     python -m labutils execute                           what changed, at profile small
     python -m labutils execute 04-rs2 --profile smoke    one chapter, in under a minute
     """
-    outcomes = pipeline.execute(
-        chapters, profile, jobs=jobs, force=force, junit=junit, timeout=timeout
-    )
+    try:
+        outcomes = pipeline.execute(
+            chapters, profile, jobs=jobs, force=force, junit=junit, timeout=timeout
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
 
 
@@ -74,13 +77,16 @@ def data(names):
 
 @main.command()
 def status():
-    """Show which results are fresh, their verdicts, run times and dates."""
+    """Show what is fresh, verdicts, times, dates."""
     click.echo(pipeline.status())
 
 
 @main.command("setup-cells")
 def setup_cells():
-    """Rewrite the chapters' setup cells after the address in _config.yml changed."""
+    """Write the book's address into the chapters.
+
+    Run this after repository.url in _config.yml changed: it rewrites every chapter's setup cell.
+    """
     changed = notebooks.rewrite_setup_cells()
     click.echo(f"rewritten: {', '.join(changed)}" if changed else "all setup cells are current")
 
@@ -92,8 +98,6 @@ def run():
     except (pipeline.PipelineError, notebooks.NotebookError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -202,7 +202,8 @@ def _make_module(file, chapter, imports, technique):
     whole = f"{file}, technique cells"
     module = types.ModuleType(name, f"Technique cells of notebooks/{chapter}.ipynb.")
     module.__file__ = whole
-    for filename, source in [*parts, (whole, "\n\n".join(source for _, source in parts))]:
+    text = "\n\n".join(source for _, source in parts)
+    for filename, source in [*parts, (whole, text)]:
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     previous, sys.modules[name] = sys.modules.get(name), module
     try:

@@ -212,7 +212,7 @@ class _Run:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self.process.wait()
-        psutil.wait_procs(processes, timeout=10)
+        psutil.wait_procs(processes, timeout=3)
 
     def finish(self):
         """Store notebook and record of a process that ended; return the ``Outcome``."""
@@ -260,10 +260,11 @@ class _Run:
             cells = [
                 c for c in notebook["cells"] if "papermill-error-cell-tag" not in notebooks.tags(c)
             ]
-            for number, cell in enumerate(cells, 1):
-                state = cell["metadata"].get("papermill", {})
-                if state.get("exception") or state.get("status") in ("running", "failed"):
-                    return number, cell
+            states = [cell["metadata"].get("papermill", {}) for cell in cells]
+            for key in ("exception", "start_time"):
+                numbers = [number for number, state in enumerate(states) if state.get(key)]
+                if numbers:
+                    return numbers[-1] + 1, cells[numbers[-1]]
         return None, None
 
     def _failure(self):
@@ -271,7 +272,7 @@ class _Run:
         log = (self.scratch / "papermill.log").read_text(encoding="utf-8", errors="replace")
         last = (log.strip().splitlines() or ["no message"])[-1]
         if number is None:
-            return f"papermill: {last}", log.strip()[-4000:]
+            return plain(f"papermill: {last}"), plain(log.strip()[-4000:])
         errors = [o for o in cell.get("outputs", ()) if o["output_type"] == "error"]
         if errors:
             text = errors[0]["evalue"].strip().splitlines()
@@ -283,7 +284,7 @@ class _Run:
             what, trace = "the kernel died (out of memory?)", ""
         else:
             what, trace = last, log.strip()[-4000:]
-        return f"cell {number}: {what}", f"{_numbered(number, cell)}\n\n{plain(trace)}"
+        return f"cell {number}: {plain(what)}", f"{_numbered(number, cell)}\n\n{plain(trace)}"
 
 
 def _numbered(number, cell):
@@ -355,7 +356,7 @@ def _stored_outputs(outputs):
             data["text/plain"] = _without_addresses(data["text/plain"])
         if "image/svg+xml" in data:
             svg = data["image/svg+xml"]
-            data["image/svg+xml"] = re.sub(r"\s*<dc:date>[^<]*</dc:date>", "", svg)
+            data["image/svg+xml"] = re.sub(r"\s*<dc:date\b[^>]*>[^<]*</dc:date>", "", svg)
     return stored
 
 
