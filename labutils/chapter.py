@@ -1,0 +1,166 @@
+"""The start of every chapter: settings of the profile, device, seeded generators, ledger."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import torch
+
+from labutils import __version__, notebooks
+from labutils.ledger import Ledger
+from labutils.training import progress_bar
+
+PROFILES = ("smoke", "small", "full")
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Independent random streams of one seed: changing how one is used leaves the others alone.
+
+    All are CPU `torch.Generator`s, so that a GPU run draws the same splits and indices.
+    """
+
+    split: torch.Generator
+    initialisation: torch.Generator
+    sampling: torch.Generator
+    augmentation: torch.Generator
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What `start` returns; see there."""
+
+    name: str
+    profile: str
+    settings: SimpleNamespace
+    seeds: tuple[int, ...]
+    device: torch.device
+    ledger: Ledger
+    root: Path
+    _key: str
+
+    def streams(self, seed: int) -> Streams:
+        """Fresh generators for one seed; every call with the same seed returns the same streams."""
+        children = np.random.SeedSequence(seed).spawn(len(Streams.__dataclass_fields__))
+        # 63 bits, since manual_seed takes a signed 64-bit integer
+        states = [int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)) for child in children]
+        return Streams(*(torch.Generator().manual_seed(state) for state in states))
+
+    def checkpoint(self, run: str) -> Path | None:
+        """Where `training.train` keeps the checkpoint of `run`, or None when none are kept.
+
+        Checkpoints are kept when the environment variable LABUTILS_CHECKPOINTS names a folder (on a
+        mounted drive, say). Profile, settings and code are part of the path, so that a run never
+        continues from what other settings or other code had written.
+        """
+        folder = os.environ.get("LABUTILS_CHECKPOINTS")
+        return Path(folder) / f"{self.name}-{self.profile}-{self._key}" / f"{run}.pt" if folder else None
+
+    def map(self, function: Callable, jobs: Iterable[tuple], description: str) -> list:
+        """`[function(*job) for job in jobs]` with a progress bar; results in the order of the jobs.
+
+        On a CPU the chapter's threads become as many processes of one thread each: small networks
+        gain nothing from threads inside a layer. Elsewhere the jobs run one after the other here.
+        """
+        jobs = list(jobs)
+        workers = min(torch.get_num_threads(), len(jobs)) if self.device.type == "cpu" else 1
+        results = []
+        with progress_bar(len(jobs), description) as bar:
+            parallel = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)
+            for result in parallel(joblib.delayed(_one_thread)(function, job, workers) for job in jobs):
+                results.append(result)
+                bar.update()
+        return results
+
+    def save(self) -> Path:
+        """Write the chapter's record into results/ and return its path."""
+        return self.ledger.save(self.root)
+
+
+def start(
+    chapter: str,
+    *,
+    settings: Mapping[str, Mapping],
+    profile: str = "small",
+    seeds: Sequence[int] | None = None,
+) -> Chapter:
+    """Begin a chapter: choose the profile's settings, device and seeds; print one provenance line.
+
+    chapter: file name in notebooks/ without ending, e.g. "04-rs2". settings: for each of PROFILES the
+    numbers of that profile, among them `num_seeds`; all profiles have the same keys. profile:
+    overridden by the environment variable LABUTILS_PROFILE. seeds: default 0 .. num_seeds - 1.
+    Raises ValueError for an unknown profile, unequal settings, or seeds that are not distinct integers.
+    """
+    profile = os.environ.get("LABUTILS_PROFILE") or profile
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}; choose one of: {', '.join(PROFILES)}")
+    if tuple(settings) != PROFILES:
+        raise ValueError(f"settings must list the profiles {PROFILES} in this order, got {list(settings)}")
+    for other in PROFILES[1:]:
+        if set(settings[other]) != set(settings["smoke"]):
+            odd = sorted(set(settings[other]) ^ set(settings["smoke"]))
+            raise ValueError(f"settings of 'smoke' and {other!r} differ in their keys: {odd}")
+    chosen = dict(settings[profile])
+    seeds = tuple(range(chosen["num_seeds"])) if seeds is None else tuple(seeds)
+    if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
+        raise ValueError(f"seeds must be distinct integers >= 0, got {list(seeds)}")
+
+    device = torch.device(
+        "cuda" if torch.cuda.is_available()
+        else "mps" if torch.backends.mps.is_available()
+        else "cpu"
+    )  # fmt: skip
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    torch.backends.cudnn.benchmark = False  # the search for the fastest kernel is not repeatable
+    torch.backends.cudnn.deterministic = True
+
+    root = notebooks.find_root()
+    fingerprint = notebooks.fingerprint(chapter)
+    environment = _environment(device)
+    key = hashlib.sha256(json.dumps([fingerprint, chosen], sort_keys=True).encode()).hexdigest()[:12]
+    ledger = Ledger(chapter, profile, seeds, chosen, environment, fingerprint)
+    print(
+        f"{chapter} | profile {profile} | seeds {', '.join(map(str, seeds))} | {environment['device']} | "
+        f"torch {environment['torch']}, labutils {__version__}, Python {environment['python']}"
+    )
+    return Chapter(
+        chapter, profile, SimpleNamespace(**chosen), seeds, device, ledger, root or Path.cwd(), key
+    )
+
+
+def _one_thread(function: Callable, job: tuple, workers: int):
+    if workers > 1:
+        torch.set_num_threads(1)
+    return function(*job)
+
+
+def _environment(device: torch.device) -> dict[str, str]:
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{device.type} ({_processor()}, {torch.get_num_threads()} threads)"
+    versions = {p: metadata.version(p) for p in ("torch", "torchvision", "numpy")}
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "labutils": __version__,
+        "device": name,
+        "platform": f"{platform.system()}-{platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    """The processor's own name; platform.processor() is empty on most Linux systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,60 @@
+"""One look for all figures: the same colour for the same method, readable on light and dark pages."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from labutils.ledger import mean_interval
+
+# Okabe & Ito's palette, which colour-blind readers can tell apart
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#C9B400", "#7F7F7F"
+
+
+def use_style() -> None:
+    """Set the book's figure style for this kernel: vector output, white ground, light frame."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    set_matplotlib_formats("svg")
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.6),
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "white",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "grid.linewidth": 0.6,
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "svg.hashsalt": "learning-from-less",  # the same figure gives the same file
+        }
+    )
+
+
+def mean_line(ax, x, samples, **style) -> None:
+    """Line of means with the band of their 95 % t intervals.
+
+    x: (num_points,). samples: (num_points, num_seeds). style: for `ax.plot`; the band takes its colour.
+    """
+    samples = np.asarray(samples, dtype=float)
+    (line,) = ax.plot(x, samples.mean(1), **style)
+    if samples.shape[1] > 1:
+        bounds = [mean_interval(s) for s in samples]
+        low, high = [b.low for b in bounds], [b.high for b in bounds]
+        ax.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def image_grid(images, titles=None, columns=10, scale=0.7):
+    """Figure of images (N, C, H, W), uint8 or float in [0, 1], in rows of `columns`."""
+    rows = -(-len(images) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(columns * scale, rows * scale), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for k, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
+        picture = image.permute(1, 2, 0).cpu().numpy()
+        ax.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray_r")
+        if titles is not None:
+            ax.set_title(titles[k], fontsize=8)
+    return fig
