@@ -1,0 +1,1 @@
+"""Side-by-side measurements; each writes its JSON here and its table and figure for the book."""
