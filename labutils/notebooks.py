@@ -2,7 +2,7 @@
 
 Everything here reads the notebooks as files and imports neither torch nor Jupyter, so that tests,
 the site and the pipeline can use it alike. ``root`` is always the book's folder (the one that holds
-``notebooks/`` and ``labutils/``); left out, it is found from the working folder upwards, then from
+``_config.yml`` and ``labutils/``); left out, it is found from the working folder upwards, then from
 this package.
 """
 
@@ -42,7 +42,7 @@ def find_root(start=None):
     """
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents, Path(__file__).resolve().parents[1]):
-        if (folder / "notebooks").is_dir() and (folder / "labutils" / "__init__.py").is_file():
+        if (folder / "_config.yml").is_file() and (folder / "labutils" / "__init__.py").is_file():
             return folder
     return None
 
@@ -53,7 +53,7 @@ def book_root(root=None):
     if root is None:
         raise NotebookError(
             f"the book's folder was not found from {Path.cwd()}: expected a folder that holds "
-            "notebooks/ and labutils/. Run this inside a clone of the book."
+            "_config.yml and labutils/. Run this inside a clone of the book."
         )
     return root
 

@@ -132,6 +132,7 @@ class _Run:
     scratch: Path
     memory_mb: float  # what it is expected to need
     expected_s: float | None
+    restart: bool  # from nothing, whatever an interrupted run left
     started: float = field(default_factory=time.monotonic)
     peak_bytes: int = 0
 
@@ -148,10 +149,17 @@ class _Run:
         self.input.write_bytes(self.source_bytes)
         self.total = len(notebooks.code_cells(notebooks.read(self.input)))
         self.done, self._seen = 0, None
+        self.checkpoints = self.root / "_build" / "checkpoints" / f"{self.profile}-{self.chapter}"
+        if self.restart or self.profile == "smoke":
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self._spent = self.checkpoints / "seconds"  # of the interrupted runs before this one
+        self.spent = float(self._spent.read_text()) if self._spent.exists() else 0.0
         environment = {
             **os.environ,
             "LABUTILS_PROFILE": self.profile,
             "LABUTILS_RESULTS": str(self.results),
+            # An interrupted run goes on from here; a smoke run is too short to be worth it.
+            "LABUTILS_CHECKPOINTS": str(self.checkpoints) if self.profile != "smoke" else "",
             "LABUTILS_PIPELINE": str(os.getpid()),
             "OMP_NUM_THREADS": str(self.threads),
             # The chapter imports the labutils whose fingerprint is recorded.
@@ -182,6 +190,11 @@ class _Run:
     def seconds(self):
         return time.monotonic() - self.started
 
+    def save_spent(self):
+        """Remember the time spent, for the run that goes on from the checkpoints of this one."""
+        if self.checkpoints.is_dir():
+            notebooks.write_text(f"{self.spent + self.seconds:.1f}\n", self._spent)
+
     def watch(self):
         """Measure memory and progress; return True while the process runs."""
         import psutil
@@ -196,6 +209,7 @@ class _Run:
             changed = self.output.stat().st_mtime_ns
             if changed != self._seen:
                 self._seen = changed
+                self.save_spent()
                 cells = notebooks.code_cells(notebooks.read(self.output))
                 states = [cell["metadata"]["papermill"]["status"] for _, cell in cells]
                 self.done = states.count("completed")
@@ -235,15 +249,18 @@ class _Run:
         memory = round(self.peak_bytes / 2**20)
         record["title"] = record.get("title") or _title(notebook)
         record["fingerprint"], record["code"] = self.fingerprint, self.code
-        record["duration_s"], record["peak_memory_mb"] = round(self.seconds, 1), memory
+        record["duration_s"] = round(self.spent + self.seconds, 1)
+        record["peak_memory_mb"] = memory
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         notebooks.write(notebook, executed_path(self.chapter, self.profile, self.root))
         notebooks.write_text(text, record_path(self.chapter, self.profile, self.root))
         failed_path(self.chapter, self.profile, self.root).unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
         return Outcome(self.chapter, "executed", "", self.seconds, memory)
 
     def fail(self, note, details):
         """Keep the partial notebook; return the ``Outcome`` of a failure."""
+        self.save_spent()
         if self.output.is_file():
             kept = failed_path(self.chapter, self.profile, self.root)
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -369,14 +386,17 @@ def execute(
 ):
     """Execute chapters (default: all) at a profile; return one ``Outcome`` per chapter.
 
-    Chapters whose record is fresh are skipped unless ``force``. ``jobs``: how many run side by side
-    (default: as many as there are cores, fewer if memory is short; one for ``full``); the cores are
-    divided among them. ``timeout``: seconds after which a chapter is ended and counts as failed.
+    Chapters whose record is fresh are skipped unless ``force``. An interrupted chapter goes on from
+    its training's checkpoints, or starts from nothing with ``force``. ``jobs``: how many run side
+    by side (default: as many as there are cores, fewer if memory is short; one for ``full``); the
+    cores are divided among them. ``timeout``: seconds after which a chapter is ended and failed.
     ``junit``: path of a JUnit report to write. Raises ``PipelineError`` for an unknown chapter or
     profile. When interrupted, ends the running chapters, reports, and raises ``KeyboardInterrupt``.
     """
     root = notebooks.book_root(root).resolve()
     chapters = _checked(chapters, profile, root)
+    if not chapters:
+        print("There are no chapters yet.")
     outcomes, waiting = {}, []
     for chapter in chapters:
         reason = why_stale(chapter, profile, root)
@@ -387,7 +407,7 @@ def execute(
             outcomes[chapter] = Outcome(chapter, "fresh", "nothing that it depends on changed")
     try:
         with _terminable():
-            _run_all(waiting, profile, root, jobs, timeout, outcomes)
+            _run_all(waiting, profile, root, jobs, force, timeout, outcomes)
     finally:
         for chapter in chapters:
             outcomes.setdefault(chapter, Outcome(chapter, "stopped", "interrupted"))
@@ -395,7 +415,8 @@ def execute(
         for outcome in ordered:
             if outcome.status == "failed":
                 print(f"\n{outcome.chapter} failed: {outcome.note}\n{outcome.details}")
-        print("\n" + summary(ordered), flush=True)
+        if ordered:
+            print("\n" + summary(ordered), flush=True)
         if junit:
             write_junit(ordered, profile, junit)
     return ordered
@@ -427,7 +448,7 @@ def cores():
         return os.cpu_count() or 1
 
 
-def _run_all(waiting, profile, root, jobs, timeout, outcomes):
+def _run_all(waiting, profile, root, jobs, force, timeout, outcomes):
     """Run chapters side by side and put their outcomes into ``outcomes``, the longest first."""
     if not waiting:
         return
@@ -458,7 +479,9 @@ def _run_all(waiting, profile, root, jobs, timeout, outcomes):
                         outcomes[chapter] = Outcome(chapter, "failed", str(error))
                         continue
                     expected = earlier[chapter].get("duration_s")
-                    run = _Run(chapter, profile, root, threads, scratch, need[chapter], expected)
+                    run = _Run(
+                        chapter, profile, root, threads, scratch, need[chapter], expected, force
+                    )
                     running.append(run)
                     progress.start(run)
                 for run in list(running):
@@ -472,6 +495,7 @@ def _run_all(waiting, profile, root, jobs, timeout, outcomes):
         finally:
             for run in running:
                 run.kill()
+                run.save_spent()
 
 
 def _ended(run, timeout):
@@ -646,8 +670,8 @@ def book(root=None):
     root = notebooks.book_root(root).resolve()
     log = root / "_build" / "book.log"
     log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "jupyter_book", "build", str(root)]
-    command += ["--path-output", str(root), "--warningiserror", "--keep-going"]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(root), "--path-output", str(root), "--warningiserror", "--keep-going"]
     environment = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     print("Building the site from the stored outputs ...", flush=True)
     live, tail, started = sys.stderr.isatty(), deque(maxlen=40), time.monotonic()

@@ -234,6 +234,39 @@ def test_time_limit(book):
     assert kernels(book) == []
 
 
+CHECKPOINT = """\
+import os, pathlib
+folder = pathlib.Path(os.environ["LABUTILS_CHECKPOINTS"])
+resumed = (folder / "half.pt").exists()
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "half.pt").touch()
+print("resumed" if resumed else "from nothing")
+assert resumed or pathlib.Path("go").exists(), 'interrupted'"""
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoints(book):
+    def run(**options):
+        (outcome,) = pipeline.execute(root=book.root, **options)
+        return outcome
+
+    def printed():
+        return notebooks.read(book.notebook("01-a"))["cells"][1]["outputs"][0]["text"]
+
+    book.chapter("01-a", CHECKPOINT)
+    first = run()
+    assert "interrupted" in first.note
+    second = run()
+    assert (second.status, printed()) == ("executed", "resumed\n")
+    record = pipeline.read_record("01-a", "small", book.root)
+    assert record["duration_s"] > second.seconds + 0.5 * first.seconds  # both runs count
+    assert not (book.root / "_build" / "checkpoints" / "small-01-a").exists()
+    (book.root / "_build" / "checkpoints" / "small-01-a").mkdir()
+    (book.root / "_build" / "checkpoints" / "small-01-a" / "half.pt").touch()
+    (book.root / "notebooks" / "go").touch()
+    assert run(force=True).status == "executed"
+    assert printed() == "from nothing\n"
+
+
 def test_an_edit_during_the_run_is_not_overwritten(book):
     edit = "import pathlib\np = pathlib.Path('01-a.ipynb')\np.write_text(p.read_text() + ' ')"
     book.chapter("01-a", edit)
@@ -354,6 +387,8 @@ def test_durations_in_words():
 
 FAKE_SPHINX = """\
 import pathlib, sys
+def main():
+    pass
 assert "--warningiserror" in sys.argv
 out = pathlib.Path(sys.argv[sys.argv.index("--path-output") + 1]) / "_build"
 (out / ".doctrees").mkdir(parents=True, exist_ok=True)
@@ -369,11 +404,12 @@ def build(book, monkeypatch):
     """Build the throw-away book with a stand-in for jupyter-book."""
 
     def build(rest=""):
-        package = book.root / "fake" / "jupyter_book"
+        package = book.root / "fake" / "jupyter_book" / "cli"
         package.mkdir(parents=True, exist_ok=True)
+        (package.parent / "__init__.py").touch()
         (package / "__init__.py").touch()
-        (package / "__main__.py").write_text(FAKE_SPHINX.format(rest=rest))
-        monkeypatch.setenv("PYTHONPATH", str(package.parent))
+        (package / "main.py").write_text(FAKE_SPHINX.format(rest=rest))
+        monkeypatch.setenv("PYTHONPATH", str(book.root / "fake"))
         return pipeline.book(book.root)
 
     return build
