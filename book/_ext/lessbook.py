@@ -202,7 +202,7 @@ class Scoreboard(BookDirective):
         return line
 
     def claim_item(self, chapter, claim, stale):
-        statement, _ = self.parse_inline(claim["statement"], lineno=self.lineno)
+        statement, _ = self.parse_inline(text_of(claim["statement"]), lineno=self.lineno)
         first, second = claim["arms"]
         means = {arm: sum(values) / len(values) for arm, values in claim["values"].items()}
         unit = f" {claim['unit']}" if claim["unit"] else ""
@@ -212,7 +212,7 @@ class Scoreboard(BookDirective):
             ours += (
                 f"; difference {signed(difference['mean'])} "
                 f"[{signed(difference['low'])}, {signed(difference['high'])}]{unit} "
-                f"({difference['confidence']:.0%} interval, n = {difference['n']})"
+                f"({100 * difference['confidence']:g} % interval, n = {difference['n']})"
             )
         asked = SIGNS[claim["direction"]].format(m=f"{claim['margin']:g}")
         item = nodes.list_item("", classes=["claim"] + (["stale"] if stale else []))
@@ -223,20 +223,24 @@ class Scoreboard(BookDirective):
         head += [nodes.Text(" "), *statement]
         item += head
         item += nodes.paragraph(
-            "", "", nodes.strong("", "Ours "), nodes.Text(f"{ours}. Asked for: {asked}{unit}.")
+            "",
+            "",
+            nodes.strong("", "Ours "),
+            nodes.Text(text_of(f"{ours}. Asked for: {asked}{unit}.")),
         )
         if difference:
             item += nodes.raw("", interval_picture(claim), format="html")
         paper = nodes.paragraph("", "", nodes.strong("", "Paper "))
         if claim["paper"]:
             value = claim["paper"]
-            number = (
-                f"{value['value']:g}" if isinstance(value["value"], int | float) else value["value"]
-            )
+            number = f"{value['value']:g}".replace("-", "−")
             paper += nodes.Text(f"{number} {value.get('unit', '')} ({value['source']}). ")
         else:
             paper += nodes.Text("gives no single number. ")
-        paper += [nodes.Text(f"{claim['where']}. "), self.claims_link(chapter, "In the chapter")]
+        paper += [
+            nodes.Text(f"Claimed in: {claim['where']}. "),
+            self.claims_link(chapter, "In the chapter"),
+        ]
         item += paper
         return item
 
@@ -298,6 +302,11 @@ def day(timestamp):
 
 def signed(value):
     return f"{value:+.2f}".replace("-", "−")
+
+
+def text_of(words):
+    """The words with a space before % that does not break."""
+    return words.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def interval_picture(claim):

@@ -100,7 +100,7 @@ FACTS = """async () => {
     unrendered: formulas.filter(e => !e.querySelector('mjx-container')).map(e => e.textContent),
     merrors: all('mjx-merror, [data-mjx-error]').map(e => e.dataset.mjxError || e.textContent),
     images: all('img').map(e => ({src: e.src, alt: e.getAttribute('alt'), width: e.naturalWidth})),
-    pictures: all('article svg[role=img]:not([aria-hidden=true])').map(e => e.getAttribute('aria-label')),
+    drawings: all('article svg[role=img]:not([aria-hidden=true])').map(e => e.ariaLabel),
   };
 }"""
 

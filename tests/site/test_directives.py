@@ -129,7 +129,7 @@ def test_fresh_record(states):
         assert "stale" not in shown
     board = text(pages["book/scoreboard.html"])
     assert "first 3.00, second 1.50 points" in board
-    assert "difference +1.50 [+0.25, +2.75] points (95% interval, n = 3)" in board
+    assert "difference +1.50 [+0.25, +2.75] points (95 % interval, n = 3)" in board
     assert "15.1 points (Figure 3)" in board
     assert "gives no single number" in board
     assert "cpu (a processor, 2 threads)" in board

@@ -45,7 +45,7 @@ def test_images_load_and_have_alternative_text(visits):
                 found.append(f"no alternative text: {image['src']}")
             if not image["width"]:
                 found.append(f"does not load: {image['src']}")
-        return found + ["drawing without a label" for label in visit.facts["pictures"] if not label]
+        return found + ["drawing without a label" for label in visit.facts["drawings"] if not label]
 
     assert problems(visits, bad) == {}
 
