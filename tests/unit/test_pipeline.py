@@ -45,10 +45,6 @@ while not pathlib.Path("{other}.here").exists():
     time.sleep(0.05)"""
 
 
-# Keeps the tests of the fixture `ran` in one worker, so that the fixture runs once.
-one_run = pytest.mark.xdist_group("one_run")
-
-
 def bytes_of(book, name, profile="small"):
     files = [pipeline.record_path(name, profile, book.root), book.notebook(name)]
     return [file.read_bytes() if file.exists() else None for file in files]
@@ -73,7 +69,6 @@ def ran(tmp_path_factory):
     return book
 
 
-@one_run
 def test_success_stores_notebook_and_record(ran):
     outcome = ran.outcomes["01-good"]
     assert outcome.status == "executed"
@@ -90,7 +85,6 @@ def test_success_stores_notebook_and_record(ran):
     assert cells[3]["outputs"][0]["text"] == f"{threads} small\n"
 
 
-@one_run
 def test_stored_notebook_keeps_nothing_volatile(ran):
     notebook = notebooks.read(ran.notebook("01-good"))
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
@@ -103,7 +97,6 @@ def test_stored_notebook_keeps_nothing_volatile(ran):
     assert "date" not in figure["data"]["image/svg+xml"]
 
 
-@one_run
 def test_a_second_run_gives_the_same_bytes(ran):
     first = ran.notebook("01-good").read_bytes()
     (outcome,) = pipeline.execute(["01-good"], force=True, jobs=1, root=ran.root)
@@ -113,7 +106,6 @@ def test_a_second_run_gives_the_same_bytes(ran):
     assert again.replace(f"{pipeline.cores()} small".encode(), threads) == first
 
 
-@one_run
 @pytest.mark.parametrize("name", ["02-bad", "03-dead", "04-silent"])
 def test_failure_leaves_stored_files_and_keeps_the_partial_notebook(ran, name):
     assert ran.outcomes[name].status == "failed"
@@ -123,7 +115,6 @@ def test_failure_leaves_stored_files_and_keeps_the_partial_notebook(ran, name):
     assert f"{name}.failed.ipynb" in ran.outcomes[name].details
 
 
-@one_run
 def test_failure_names_cell_and_error(ran):
     bad, dead, silent = (ran.outcomes[name] for name in ("02-bad", "03-dead", "04-silent"))
     assert bad.note.startswith("cell 3: ValueError: wrong")
@@ -134,7 +125,6 @@ def test_failure_names_cell_and_error(ran):
     assert silent.note.startswith("no record")
 
 
-@one_run
 def test_nothing_is_left_running_or_lying_about(ran):
     assert [p for p in (ran.root / "_build" / "running").iterdir() if p.is_dir()] == []
     assert sorted(p.name for p in (ran.root / "notebooks").iterdir()) == [
@@ -142,7 +132,6 @@ def test_nothing_is_left_running_or_lying_about(ran):
     ]
 
 
-@one_run
 def test_junit_report(ran):
     suite = ET.parse(ran.junit).getroot().find("testsuite")
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "3", "0")
@@ -153,7 +142,6 @@ def test_junit_report(ran):
     assert "raise ValueError" in cases["02-bad"].find("failure").text
 
 
-@one_run
 def test_fresh_is_skipped_and_an_edit_makes_stale(ran, capsys):
     stored = bytes_of(ran, "01-good")
     helper = ran.root / "labutils" / "helper.py"
@@ -179,7 +167,6 @@ def test_fresh_is_skipped_and_an_edit_makes_stale(ran, capsys):
         ran.notebook("01-good").write_text(text)
 
 
-@one_run
 def test_status_table(ran):
     lines = pipeline.status(ran.root).splitlines()
     assert len(lines) == 2 + 4 * 3
