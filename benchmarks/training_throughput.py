@@ -1,9 +1,10 @@
 """Training throughput: our batched loop against a DataLoader with per-image transforms.
 
-Both sides train the same model with the same function, ``labutils.training.train``, on one CPU core
-(one thread, pinned where the system can). They differ only in where a batch comes from: ours is cut
-out of one uint8 tensor and augmented as a whole; the peer's comes from ``torch.utils.data.DataLoader``
-over single PIL images with torchvision's transforms, as torchvision's data sets do it.
+Both sides train the same model with the same function, ``labutils.training.train``, on one CPU
+core (one thread, pinned where the system can). They differ only in where a batch comes from: ours
+is cut out of one uint8 tensor and augmented as a whole; the peer's comes from
+``torch.utils.data.DataLoader`` over single PIL images with torchvision's transforms, as
+torchvision's data sets do it.
 
 Run ``python -m benchmarks.training_throughput`` (or ``make bench``) on a quiet machine. It writes
 ``training_throughput.json`` beside this file and the table and figure of the book page.
@@ -98,7 +99,12 @@ class BatchedInput:
 def run_training(model: torch.nn.Module, next_batch: Callable, num_steps: int) -> float:
     """Train for ``num_steps``; return images per second."""
     optimizer = torch.optim.SGD(
-        model.parameters(), LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
+        model.parameters(),
+        LEARNING_RATE,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=5e-4,
+        fused=True,
     )
 
     def step_loss(step: int) -> Tensor:
@@ -162,10 +168,11 @@ def environment() -> dict:
     if Path("/proc/cpuinfo").exists():
         names = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
         cpu = names[0].split(":", 1)[1].strip() if names else cpu
+    load = [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
     return {
         "cpu": cpu,
         "cores_used": 1,
-        "load_before": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "load_before": load,
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],
         "torchvision": torchvision.__version__.split("+")[0],
@@ -231,12 +238,12 @@ def interval(row: dict, digits: int = 0) -> str:
 
 def render(result: dict) -> str:
     """The book's table and the sentences with numbers, from the JSON."""
-    env, settings = result["environment"], result["settings"]
+    env, settings, alone = result["environment"], result["settings"], result["input"]
     lines = [
         "| | ours, images/s | `DataLoader`, images/s | ratio | parameters | validation accuracy |",
         "|---|---|---|---|---|---|",
-        f"| input alone | {interval(result['input']['ours'])} | {interval(result['input']['peer'])} "
-        f"| **{interval(result['input']['ratio'], 1)}** | | |",
+        f"| input alone | {interval(alone['ours'])} | {interval(alone['peer'])} "
+        f"| **{interval(alone['ratio'], 1)}** | | |",
     ]
     for name, row in result["models"].items():
         accuracy = row["validation_accuracy"]
@@ -256,8 +263,8 @@ def render(result: dict) -> str:
         f"{result['finished'][:10]}{load}. Accuracy is that of one run of {settings['epochs']} "
         "epochs on 5,000 images held out from the training set.",
         "",
-        f"A loader makes {result['input']['peer']['median']:,.0f} images per second and core. To keep "
-        f"up with our loop on one core, it would need about {row['loader_cores']} more cores for "
+        f"A loader makes {alone['peer']['median']:,.0f} images per second and core. To keep up with "
+        f"our loop on one core, it would need about {row['loader_cores']} more cores for "
         f"`{fastest}`"
         + "".join(
             f", {other['loader_cores']} for `{name}`"

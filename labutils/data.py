@@ -13,8 +13,10 @@ import gzip
 import hashlib
 import importlib.resources
 import io
+import math
 import os
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -342,9 +344,13 @@ def parse_idx(content: bytes) -> np.ndarray:
             f"found {content[:4].hex(' ')}"
         )
     start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise ValueError(f"expected an IDX header of {start} bytes, found {len(content)}")
     shape = tuple(int(n) for n in np.frombuffer(content[4:start], ">u4"))
-    if len(shape) != content[3] or len(content) - start != int(np.prod(shape)):
-        raise ValueError(f"expected {shape} bytes after the header, found {len(content) - start}")
+    if len(content) - start != math.prod(shape):
+        raise ValueError(
+            f"expected {math.prod(shape)} bytes after the header, found {len(content) - start}"
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -405,7 +411,7 @@ def _read_cifar(name: str, folder: Path) -> tuple[Images, Images]:
             if part not in members:
                 raise _damaged(name, path, f"expected a member {part} in the archive")
         content = b"".join(members[part] for part in parts[split])
-        record = labels_per_image + int(np.prod(source.image_shape))
+        record = labels_per_image + math.prod(source.image_shape)
         if len(content) != expected * record:
             raise _damaged(
                 name,
@@ -437,7 +443,7 @@ def _read_mini() -> tuple[Images, Images]:
                 )
                 for split in ("train", "test")
             )
-    except (OSError, ValueError, KeyError, zlib.error) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path}: part of the package, but cannot be read ({error}). Install labutils again."
         ) from error
@@ -488,7 +494,7 @@ def _download(name: str, file: File, folder: Path) -> None:
                             disable=None,
                         ) as bar,
                     ):
-                        for chunk in response.iter_content(1 << 18):
+                        for chunk in response.iter_content(1 << 14):
                             stream.write(chunk)
                             bar.update(len(chunk))
             size = part.stat().st_size
