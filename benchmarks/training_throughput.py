@@ -263,8 +263,8 @@ def render(result: dict) -> str:
         f"{result['finished'][:10]}{load}. Accuracy is that of one run of {settings['epochs']} "
         "epochs on 5,000 images held out from the training set.",
         "",
-        f"A loader makes {alone['peer']['median']:,.0f} images per second and core. To keep up with "
-        f"our loop on one core, it would need about {row['loader_cores']} more cores for "
+        f"A loader makes {alone['peer']['median']:,.0f} images per second and core. To keep up "
+        f"with our loop on one core, it would need about {row['loader_cores']} more cores for "
         f"`{fastest}`"
         + "".join(
             f", {other['loader_cores']} for `{name}`"

@@ -372,9 +372,7 @@ def _read_idx_files(name: str, folder: Path) -> tuple[Images, Images]:
                 name, path, f"expected content with sha256 {file.sha256}, found {digest}"
             )
     return tuple(
-        Images(
-            torch.from_numpy(images[:, None].copy()), torch.from_numpy(labels.astype(np.int64))
-        )
+        Images(torch.from_numpy(images[:, None].copy()), torch.from_numpy(labels.astype(np.int64)))
         for images, labels in (arrays[:2], arrays[2:])
     )
 

@@ -32,7 +32,8 @@ def test_equals_torchvision_for_every_offset(shape, dtype, padding):
             out = augment.crop_flip(
                 images, padding, torch.full((n,), top), torch.full((n,), left), flipped
             )
-            assert out.shape == images.shape and out.dtype == dtype
+            assert out.shape == images.shape
+            assert out.dtype == dtype
             expected = tv.crop(tv.pad(images, [padding] * 4), top, left, h, w)
             mirrored = tv.hflip(expected)
             for i in range(n):

@@ -164,15 +164,18 @@ def test_mini_is_whole_and_stratified():
     assert mini.validation.images.shape == (300, 1, 28, 28)
     assert mini.test.images.shape == (1000, 1, 28, 28)
     for split, per_class in ((mini.train, 170), (mini.validation, 30), (mini.test, 100)):
-        assert split.images.dtype == torch.uint8 and split.labels.dtype == torch.int64
+        assert split.images.dtype == torch.uint8
+        assert split.labels.dtype == torch.int64
         assert split.labels.bincount().tolist() == [per_class] * 10
-    assert len(mini.class_names) == 10 and mini.class_names[9] == "Ankle boot"
+    assert len(mini.class_names) == 10
+    assert mini.class_names[9] == "Ankle boot"
 
 
 def test_mini_is_shipped_with_its_licence():
     folder = data.fetch("fashion-mnist-mini")
     licence = (folder / "fashion-mnist-mini.LICENSE.txt").read_text()
-    assert "MIT" in licence and "Zalando" in licence
+    assert "MIT" in licence
+    assert "Zalando" in licence
 
 
 @needs_system_data
@@ -239,7 +242,8 @@ def test_train_and_validation_are_the_official_training_set():
 def test_to_device_moves_everything():
     moved = data.load("fashion-mnist-mini", num_validation=10, generator=seeded()).to("meta")
     for split in (moved.train, moved.validation, moved.test):
-        assert split.images.is_meta and split.labels.is_meta
+        assert split.images.is_meta
+        assert split.labels.is_meta
 
 
 def test_unknown_name_and_impossible_split_are_refused():
@@ -441,13 +445,12 @@ def test_killed_half_way_goes_on(serve, server, cache):
     stalling = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalling)
     threading.Thread(target=stalling.serve_forever, daemon=True).start()
     source = data.SOURCES["cifar10"]
-    file = dataclasses.replace(
-        source.files[0], url=f"http://127.0.0.1:{stalling.server_port}/file"
-    )
+    file = dataclasses.replace(source.files[0], url=f"http://127.0.0.1:{stalling.server_port}/file")
     context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
     process = context.Process(
         target=_fetch_in_process,
-        args=(dataclasses.replace(source, files=(file,)), context.Queue()),
+        args=(dataclasses.replace(source, files=(file,)), queue),
     )
     process.start()
     part = cache / "cifar10" / "cifar-10-binary.tar.gz.part"
