@@ -45,7 +45,7 @@ data: .venv/ready
 	.venv/bin/python -m labutils data
 
 bench: .venv/ready
-	.venv/bin/python -m benchmarks
+	.venv/bin/python -m benchmarks.training_throughput
 
 lint: .venv/ready
 	.venv/bin/ruff check .

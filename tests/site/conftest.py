@@ -83,9 +83,15 @@ class Visit:
     facts: dict = field(default_factory=dict)
 
 
+# MathJax loads by itself, after the page; without it the wait ends and the test of formulas fails.
+SETTLED = """async () => {
+  if (!document.querySelector('.math')) return;
+  for (let i = 0; i < 100 && !window.MathJax?.startup?.promise; i++)
+    await new Promise(resolve => setTimeout(resolve, 100));
+  await window.MathJax?.startup?.promise;
+}"""
 FACTS = """async () => {
   const formulas = [...document.querySelectorAll('.math')];
-  if (formulas.length && window.MathJax?.startup) await MathJax.startup.promise;
   for (const image of document.images) {
     image.loading = 'eager';
     await image.decode().catch(() => {});
@@ -116,7 +122,18 @@ def pages(site):
 
 
 @pytest.fixture(scope="session")
-def visits(browser, address, pages):
+def show(address):
+    """show(page, name): open a page of the site and wait until it is complete."""
+
+    def show(page, name):
+        page.goto(f"{address}/{name}", wait_until="networkidle")
+        page.evaluate(SETTLED)
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def visits(browser, address, pages, show):
     """A Visit for every page, at desktop width, with every other host cut off."""
     found = {}
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
@@ -138,7 +155,7 @@ def visits(browser, address, pages):
                 "response",
                 lambda r, v=visit: r.status >= HTTP_ERROR and v.failed.append(r.url),
             )
-            page.goto(f"{address}/{name}", wait_until="networkidle")
+            show(page, name)
             visit.facts = page.evaluate(FACTS)
             page.close()
     return found

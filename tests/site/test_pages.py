@@ -74,12 +74,12 @@ def test_first_page_leads_to_the_book(browser, address):
     page.close()
 
 
-def test_phone_never_scrolls_sideways(browser, address, pages):
+def test_phone_never_scrolls_sideways(browser, show, pages):
     wide = {}
     with browser.new_context(viewport=PHONE, has_touch=True) as context:
         page = context.new_page()
         for name in pages:
-            page.goto(f"{address}/{name}", wait_until="networkidle")
+            show(page, name)
             width = page.evaluate("document.documentElement.scrollWidth")
             if width > PHONE["width"]:
                 wide[name] = width
