@@ -151,12 +151,16 @@ class Ledger:
             raise LedgerError(f"claim {name!r}: an equivalence needs a margin above 0")
         if paper is not None and not str(paper.get("source", "")).strip():
             raise LedgerError(f"claim {name!r}: the paper's value needs its source (table, figure)")
+        if paper is not None and not math.isfinite(paper.get("value", math.nan)):
+            raise LedgerError(f"claim {name!r}: the paper's value must be a finite number: {paper}")
         for arm, sample in values.items():
             if len(sample) != len(self._head["seeds"]):
                 raise LedgerError(
                     f"claim {name!r}, arm {arm!r}: {len(sample)} values "
                     f"for {len(self._head['seeds'])} seeds"
                 )
+            if not np.isfinite(sample).all():
+                raise LedgerError(f"claim {name!r}, arm {arm!r}: {sample} holds NaN or infinity")
         (first, second) = values
         smoke = self._head["profile"] == "smoke"
         difference, verdict = None, "not judged"

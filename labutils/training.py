@@ -220,15 +220,21 @@ def _resume(path, parts, generators, history, num_steps) -> tuple[int, float]:
     advice = f"Delete {path} to train from the start."
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        saved_run = content["num_steps"], sorted(content["parts"]), len(content["generators"])
     except Exception as error:
         raise CheckpointError(f"{path} is not a readable checkpoint ({error}). {advice}") from error
-    if content["num_steps"] != num_steps or set(content["parts"]) != set(parts):
+    this_run = num_steps, sorted(parts), len(generators)
+    if saved_run != this_run:
+        text = "{} steps with {} and {} generators"
         raise CheckpointError(
-            f"{path} belongs to a run of {content['num_steps']} steps with {sorted(content['parts'])}; "
-            f"this run has {num_steps} steps with {sorted(parts)}. {advice}"
+            f"{path} belongs to a run of {text.format(*saved_run)}; "
+            f"this run has {text.format(*this_run)}. {advice}"
         )
-    for name, part in parts.items():
-        part.load_state_dict(content["parts"][name])
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(content["parts"][name])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not fit this run ({error}). {advice}") from error
     for generator, saved in zip(generators, content["generators"], strict=True):
         generator.set_state(saved)
     torch.set_rng_state(content["global_generator"])
