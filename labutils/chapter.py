@@ -14,11 +14,9 @@ import joblib
 import numpy as np
 import torch
 
-from labutils import __version__, notebooks
+from labutils import PROFILES, __version__, notebooks
 from labutils.ledger import Ledger
 from labutils.training import progress_bar
-
-PROFILES = ("smoke", "small", "full")
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,11 @@ class Chapter:
         continues from what other settings or other code had written.
         """
         folder = os.environ.get("LABUTILS_CHECKPOINTS")
-        return Path(folder) / f"{self.name}-{self.profile}-{self._key}" / f"{run}.pt" if folder else None
+        return (
+            Path(folder) / f"{self.name}-{self.profile}-{self._key}" / f"{run}.pt"
+            if folder
+            else None
+        )
 
     def map(self, function: Callable, jobs: Iterable[tuple], description: str) -> list:
         """`[function(*job) for job in jobs]` with a progress bar; results in the order of the jobs.
@@ -75,7 +77,9 @@ class Chapter:
         results = []
         with progress_bar(len(jobs), description) as bar:
             parallel = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)
-            for result in parallel(joblib.delayed(_one_thread)(function, job, workers) for job in jobs):
+            for result in parallel(
+                joblib.delayed(_one_thread)(function, job, workers) for job in jobs
+            ):
                 results.append(result)
                 bar.update()
         return results
@@ -94,23 +98,31 @@ def start(
 ) -> Chapter:
     """Begin a chapter: choose the profile's settings, device and seeds; print one provenance line.
 
-    chapter: file name in notebooks/ without ending, e.g. "04-rs2". settings: for each of PROFILES the
-    numbers of that profile, among them `num_seeds`; all profiles have the same keys. profile:
+    chapter: file name in notebooks/ without ending, e.g. "04-rs2". settings: for each of PROFILES
+    the numbers of that profile, among them `num_seeds`; all profiles have the same keys. profile:
     overridden by the environment variable LABUTILS_PROFILE. seeds: default 0 .. num_seeds - 1.
-    Raises ValueError for an unknown profile, unequal settings, or seeds that are not distinct integers.
+
+    Raises ValueError for an unknown profile, unequal settings, or seeds that are not distinct
+    integers >= 0.
     """
     profile = os.environ.get("LABUTILS_PROFILE") or profile
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r}; choose one of: {', '.join(PROFILES)}")
     if tuple(settings) != PROFILES:
-        raise ValueError(f"settings must list the profiles {PROFILES} in this order, got {list(settings)}")
+        raise ValueError(
+            f"settings must list the profiles {PROFILES} in this order, got {list(settings)}"
+        )
     for other in PROFILES[1:]:
         if set(settings[other]) != set(settings["smoke"]):
             odd = sorted(set(settings[other]) ^ set(settings["smoke"]))
             raise ValueError(f"settings of 'smoke' and {other!r} differ in their keys: {odd}")
     chosen = dict(settings[profile])
     seeds = tuple(range(chosen["num_seeds"])) if seeds is None else tuple(seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
+    if (
+        not seeds
+        or len(set(seeds)) < len(seeds)
+        or not all(isinstance(s, int) and s >= 0 for s in seeds)
+    ):
         raise ValueError(f"seeds must be distinct integers >= 0, got {list(seeds)}")
 
     device = torch.device(
@@ -125,11 +137,13 @@ def start(
     root = notebooks.find_root()
     fingerprint = notebooks.fingerprint(chapter)
     environment = _environment(device)
-    key = hashlib.sha256(json.dumps([fingerprint, chosen], sort_keys=True).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([fingerprint, chosen], sort_keys=True).encode()).hexdigest()[
+        :12
+    ]
     ledger = Ledger(chapter, profile, seeds, chosen, environment, fingerprint)
     print(
-        f"{chapter} | profile {profile} | seeds {', '.join(map(str, seeds))} | {environment['device']} | "
-        f"torch {environment['torch']}, labutils {__version__}, Python {environment['python']}"
+        f"{chapter} | profile {profile} | seeds {', '.join(map(str, seeds))} | "
+        f"{environment['device']} | torch {environment['torch']}, labutils {__version__}, Python {environment['python']}"
     )
     return Chapter(
         chapter, profile, SimpleNamespace(**chosen), seeds, device, ledger, root or Path.cwd(), key
@@ -161,6 +175,8 @@ def _processor() -> str:
     """The processor's own name; platform.processor() is empty on most Linux systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

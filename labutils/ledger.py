@@ -1,7 +1,8 @@
 """The claims ledger: what a chapter measured, and what that says about each claim of its paper.
 
-A claim compares two arms over the same seeds. Its verdict comes from a paired Student t interval of
-the difference, never from a single run. `Ledger.save` writes one JSON record per chapter and profile.
+A claim compares two arms over the same seeds. Its verdict comes from a paired Student t interval
+of the difference, never from a single run. `Ledger.save` writes one JSON record per chapter and
+profile.
 """
 
 import json
@@ -90,12 +91,11 @@ def judge(difference: Interval, direction: str, margin: float) -> str:
 class Ledger:
     """Collects a chapter's numbers and claims; `save` writes them as one record."""
 
-    def __init__(self, chapter, profile, seeds, settings, environment, fingerprint, title=""):
+    def __init__(self, chapter, profile, seeds, settings, environment, fingerprint):
         self._started = perf_counter()
         self._head = {
             "schema": SCHEMA,
             "chapter": chapter,
-            "title": title,
             "profile": profile,
             "seeds": list(seeds),
             "environment": dict(environment),
@@ -135,7 +135,8 @@ class Ledger:
         name: kebab-case identifier, unique in the chapter. where: the place in the paper that makes
         the claim. values: two arms, each with one value per seed in the same order (shape
         (num_seeds,), in `unit`); the difference is first minus second. direction, margin: see
-        `judge`. paper: {"value": ..., "unit": ..., "source": ...} or None where the paper gives none.
+        `judge`. paper: {"value": ..., "unit": ..., "source": ...}, or None where it gives none.
+
         Raises LedgerError when anything is missing; a paper value without its source is refused.
         """
         _check_name(name)
@@ -185,7 +186,7 @@ class Ledger:
         return verdict
 
     def table(self):
-        """The claims as a pandas DataFrame: statement, paper, ours (difference, interval), verdict."""
+        """The claims as a pandas DataFrame: claim, paper, ours (difference, interval), verdict."""
         import pandas as pd
 
         rows = []
@@ -196,7 +197,7 @@ class Ledger:
                 {
                     "claim": claim["statement"],
                     "paper": f"{paper['value']:+g} {paper.get('unit', '')}" if paper else "-",
-                    f"{' - '.join(('first arm', 'second'))}": f"{ours} {claim['unit']}",
+                    "ours: difference [interval]": f"{ours} {claim['unit']}",
                     "verdict": claim["verdict"],
                 }
             )
@@ -220,7 +221,9 @@ class Ledger:
         try:
             text = json.dumps(record, indent=1, allow_nan=False)
         except ValueError as error:
-            raise LedgerError(f"the record of {self._head['chapter']} is not JSON: {error}") from error
+            raise LedgerError(
+                f"the record of {self._head['chapter']} is not JSON: {error}"
+            ) from error
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".tmp")
         scratch.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One look for all figures: the same colour for the same method, readable on light and dark pages."""
+"""One look for all figures of the book."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,7 +36,7 @@ def use_style() -> None:
 def mean_line(ax, x, samples, **style) -> None:
     """Line of means with the band of their 95 % t intervals.
 
-    x: (num_points,). samples: (num_points, num_seeds). style: for `ax.plot`; the band takes its colour.
+    x: (num_points,). samples: (num_points, num_seeds). style: for `ax.plot`.
     """
     samples = np.asarray(samples, dtype=float)
     (line,) = ax.plot(x, samples.mean(1), **style)

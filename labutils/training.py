@@ -30,8 +30,8 @@ class CheckpointError(RuntimeError):
 class History:
     """What a run leaves behind.
 
-    losses: float32 (num_steps,), on the CPU. evaluations: step -> what `evaluate` returned after that
-    many steps. seconds: step -> training seconds until then, without evaluation.
+    losses: float32 (num_steps,), on the CPU. evaluations: step -> what `evaluate` returned after
+    that many steps. seconds: step -> training seconds until then, without evaluation.
     """
 
     losses: Tensor
@@ -44,8 +44,8 @@ def cosine_schedule(
 ) -> Callable[[int], float]:
     """Learning rate of step k: linear warm-up, then half a cosine from `learning_rate` to `final`.
 
-    eta(k) = final + (learning_rate - final) (1 + cos(pi k / K)) / 2 with k counted from the end of the
-    warm-up and K = num_steps - warmup_steps (Loshchilov & Hutter 2017, equation 5, one cycle).
+    eta(k) = final + (learning_rate - final) (1 + cos(pi k / K)) / 2 with k counted from the end of
+    the warm-up and K = num_steps - warmup_steps (Loshchilov & Hutter 2017, equation 5, one cycle).
     """
     if not 0 <= warmup_steps < num_steps:
         raise ValueError(f"need 0 <= warmup_steps < num_steps, got {warmup_steps} and {num_steps}")
@@ -83,14 +83,17 @@ def train(
 ) -> History:
     """Minimise `step_loss` for `num_steps` steps and return the History.
 
-    step_loss(k) returns the scalar loss of step k; with autocast already on when precision is "auto"
-    (CUDA only: bfloat16, or float16 with loss scaling on older cards). learning_rate(k) is set before
-    step k. evaluate() runs, outside the clock and in evaluation mode, after as many steps as
-    `evaluate_steps` says. With `checkpoint`, the run is saved there every `checkpoint_seconds` and at
-    its end, and continues from there when the file exists; to end with the same numbers as a run
-    without interruption, every source of randomness of step_loss must be in `generators`, and every
-    other object that it changes (with state_dict and load_state_dict) in `state`.
-    Raises NonFiniteLossError, CheckpointError.
+    step_loss(k) returns the scalar loss of step k; autocast is already on when precision is "auto"
+    (CUDA only: bfloat16, or float16 with loss scaling on older cards). learning_rate(k) is set
+    before step k. evaluate() runs, outside the clock and in evaluation mode, after as many steps as
+    `evaluate_steps` says.
+
+    With `checkpoint`, the run is saved there every `checkpoint_seconds` and at its end, and goes on
+    from there when the file exists. To end with the same numbers as a run without interruption,
+    every source of randomness of step_loss must be in `generators`, and every other object that it
+    changes (with state_dict and load_state_dict) in `state`.
+
+    Raises NonFiniteLossError, CheckpointError, and ValueError for an unknown precision.
     """
     device = next(model.parameters()).device
     dtype = _autocast_dtype(device, precision)
