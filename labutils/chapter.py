@@ -74,6 +74,7 @@ class Chapter:
         """
         jobs = list(jobs)
         workers = min(torch.get_num_threads(), len(jobs)) if self.device.type == "cpu" else 1
+        workers = max(1, workers)  # also without jobs
         results = []
         with progress_bar(len(jobs), description) as bar:
             parallel = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)
