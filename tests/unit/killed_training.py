@@ -72,7 +72,7 @@ def run(folder, name, kill_at=None):
 
 
 def fork(folder, name, kill_at=None, kill_after=None):
-    """Run in a child; kill it once it has begun `kill_after` steps. Returns (exit status, first)."""
+    """Run in a child, killed once it has begun `kill_after` steps: (exit status, first step)."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,0 +1,260 @@
+"""The start of a chapter: profile, settings, seeds, streams, the map over jobs, checkpoints."""
+
+import json
+import os
+import platform
+import random
+from importlib import metadata
+
+import numpy as np
+import pytest
+import torch
+
+from labutils import __version__, chapter, notebooks
+from labutils.chapter import PROFILES, start
+
+SETTINGS = {
+    "smoke": {"batch_size": 16, "num_seeds": 1},
+    "small": {"batch_size": 64, "num_seeds": 3},
+    "full": {"batch_size": 128, "num_seeds": 5},
+}
+
+
+@pytest.fixture(autouse=True)
+def _untouched(monkeypatch):
+    """No environment from outside, and torch's threads as they were."""
+    for name in ("PROFILE", "RESULTS", "CHECKPOINTS"):
+        monkeypatch.delenv(f"LABUTILS_{name}", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("LABUTILS_HEADLESS", "1")
+    monkeypatch.setattr(notebooks, "fingerprint", lambda name: "0123456789abcdef")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def begin(**options):
+    return start("04-rs2", **({"settings": SETTINGS} | options))
+
+
+# --- profile, settings, seeds --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profile_chooses_settings_and_seeds(profile):
+    lab = begin(profile=profile)
+    assert lab.profile == profile
+    assert vars(lab.settings) == SETTINGS[profile]
+    assert lab.seeds == tuple(range(SETTINGS[profile]["num_seeds"]))
+    assert lab.device == torch.device("cpu")
+
+
+def test_the_default_profile_is_small():
+    assert begin().profile == "small"
+
+
+def test_environment_overrides_the_parameters_cell(monkeypatch):
+    monkeypatch.setenv("LABUTILS_PROFILE", "smoke")
+    lab = begin(profile="full")
+    assert (lab.profile, lab.settings.batch_size) == ("smoke", 16)
+    monkeypatch.setenv("LABUTILS_PROFILE", "")
+    assert begin(profile="full").profile == "full"
+
+
+@pytest.mark.parametrize("from_environment", [False, True])
+def test_unknown_profiles_are_refused_with_the_list(monkeypatch, from_environment):
+    if from_environment:
+        monkeypatch.setenv("LABUTILS_PROFILE", "tiny")
+    with pytest.raises(ValueError, match="unknown profile 'tiny'; .*smoke, small, full"):
+        begin(profile="small" if from_environment else "tiny")
+
+
+def test_unequal_keys_are_refused_by_name():
+    for profile in ("small", "full"):
+        settings = SETTINGS | {profile: SETTINGS[profile] | {"extra": 1}}
+        with pytest.raises(ValueError, match=rf"'smoke' and '{profile}' differ .*\['extra'\]"):
+            begin(settings=settings)
+    with pytest.raises(ValueError, match=r"differ in their keys: \['batch_size'\]"):
+        begin(settings=SETTINGS | {"small": {"num_seeds": 3}})
+
+
+def test_missing_profiles_are_refused():
+    with pytest.raises(ValueError, match="must list the profiles"):
+        begin(settings={"smoke": SETTINGS["smoke"], "small": SETTINGS["small"]})
+
+
+def test_given_seeds_are_taken():
+    lab = begin(seeds=[7, 3])
+    assert lab.seeds == (7, 3)
+    assert lab.ledger._head["seeds"] == [7, 3]
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1], [-1], [0.5], ["0"], [None]])
+def test_bad_seeds_are_refused(seeds):
+    with pytest.raises(ValueError, match="distinct integers >= 0, got"):
+        begin(seeds=seeds)
+
+
+def test_provenance_line(capsys):
+    begin(seeds=[0, 1])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    for part in (
+        "04-rs2", "profile small", "seeds 0, 1", "cpu (", "1 threads",
+        f"torch {metadata.version('torch')}", f"labutils {__version__}", f"Python {platform.python_version()}",
+    ):  # fmt: skip
+        assert part in out
+
+
+def test_record_carries_what_start_knows(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABUTILS_RESULTS", str(tmp_path))
+    record = json.loads(begin(profile="smoke").save().read_text())
+    assert record["settings"] == SETTINGS["smoke"]
+    assert record["fingerprint"] == "0123456789abcdef"
+    assert record["environment"]["torch"] == metadata.version("torch")
+    assert set(record["environment"]) == {
+        "python", "torch", "torchvision", "numpy", "labutils", "device", "platform",
+    }  # fmt: skip
+
+
+# --- streams -------------------------------------------------------------------------------------
+
+
+def draws(streams):
+    return {k: torch.rand(50, generator=g).tolist() for k, g in vars(streams).items()}
+
+
+def test_streams_repeat_and_differ():
+    lab = begin()
+    first = draws(lab.streams(0))
+    assert {"split", "initialisation", "augmentation"} <= set(first)
+    assert draws(lab.streams(0)) == first == draws(begin(profile="full", seeds=[9]).streams(0))
+    everything = [tuple(d) for seed in range(20) for d in draws(lab.streams(seed)).values()]
+    assert len(set(everything)) == len(everything)
+
+
+def test_streams_are_uncorrelated():
+    lab = begin()
+    rows = [
+        torch.rand(4000, generator=g).numpy()
+        for seed in range(6)
+        for g in vars(lab.streams(seed)).values()
+    ]
+    correlation = np.corrcoef(rows) - np.eye(len(rows))
+    assert np.abs(correlation).max() < 5 / np.sqrt(4000)
+
+
+def test_using_one_stream_leaves_the_others_alone():
+    lab = begin()
+    expected = draws(lab.streams(3))
+    streams = lab.streams(3)
+    torch.rand(1000, generator=streams.split)
+    after = draws(streams)
+    assert after["split"] != expected["split"]
+    assert {k: v for k, v in after.items() if k != "split"} == {
+        k: v for k, v in expected.items() if k != "split"
+    }
+
+
+def test_global_generators_are_left_alone():
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    lab = begin()
+    lab.streams(0)
+    lab.map(lambda x: x, [(1,), (2,)], "jobs")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002
+
+
+# --- map -----------------------------------------------------------------------------------------
+
+
+def test_map_in_this_process():
+    here = []
+    jobs = [(k, 2 * k) for k in range(7)]
+    result = begin().map(lambda a, b: here.append(a) or a * b, iter(jobs), "jobs")
+    assert result == [a * b for a, b in jobs]
+    assert here == list(range(7))
+    assert begin().map(lambda: 1, [], "no jobs") == []
+
+
+def test_map_in_this_process_passes_errors_on():
+    def job(k):
+        return 1 / (2 - k)
+
+    with pytest.raises(ZeroDivisionError):
+        begin().map(job, [(k,) for k in range(4)], "jobs")
+
+
+def test_map_with_two_processes(monkeypatch):
+    """The order of the jobs is kept, whichever ends first; an error arrives with its message."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    lab = begin()
+    assert torch.get_num_threads() == 2
+
+    def job(k):
+        import os
+        import time
+
+        import torch
+
+        time.sleep(0.3 if k == 0 else 0)
+        generator = lab.streams(k).sampling
+        return k, os.getpid(), torch.get_num_threads(), torch.rand(3, generator=generator)
+
+    results = lab.map(job, [(k,) for k in range(6)], "jobs")
+    assert [k for k, *_ in results] == list(range(6))
+    processes = {pid for _, pid, *_ in results}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+    assert all(threads == 1 for _, _, threads, _ in results)
+    for k, _, _, drawn in results:
+        assert torch.equal(drawn, torch.rand(3, generator=lab.streams(k).sampling))
+    assert torch.get_num_threads() == 2
+
+    def broken(k):
+        if k == 2:
+            raise ValueError(f"job {k} went wrong")
+        return k
+
+    with pytest.raises(ValueError, match="job 2 went wrong"):
+        lab.map(broken, [(k,) for k in range(4)], "jobs")
+    assert lab.map(broken, [(0,), (1,)], "jobs") == [0, 1]
+
+
+def test_map_shows_progress_unless_headless(monkeypatch, capsys):
+    begin().map(abs, [(1,)], "some jobs")
+    assert "some jobs" not in capsys.readouterr().err
+    monkeypatch.delenv("LABUTILS_HEADLESS")
+    begin().map(abs, [(1,)], "some jobs")
+    assert "some jobs" in capsys.readouterr().err
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+def test_no_checkpoints_unless_asked():
+    assert begin().checkpoint("a-run") is None
+
+
+def test_checkpoint_path_depends_on_settings_and_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABUTILS_CHECKPOINTS", str(tmp_path))
+    path = begin().checkpoint("a-run")
+    assert path == begin(seeds=[5]).checkpoint("a-run")  # the run's name tells seeds apart
+    assert path.is_relative_to(tmp_path)
+    assert path.name == "a-run.pt"
+    others = {begin().checkpoint("another"), begin(profile="full").checkpoint("a-run")}
+    small = SETTINGS["small"] | {"batch_size": 65}
+    others.add(begin(settings=SETTINGS | {"small": small}).checkpoint("a-run"))
+    monkeypatch.setattr(notebooks, "fingerprint", lambda name: "fedcba9876543210")
+    others.add(begin().checkpoint("a-run"))
+    assert len(others | {path}) == 5
+    full = SETTINGS["full"] | {"batch_size": 1}  # another profile's settings do not matter
+    assert begin(settings=SETTINGS | {"full": full}).checkpoint("a-run") == begin().checkpoint(
+        "a-run"
+    )
+
+
+def test_profiles_are_the_books():
+    assert chapter.PROFILES == ("smoke", "small", "full")
