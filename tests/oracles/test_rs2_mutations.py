@@ -59,8 +59,8 @@ MUTATIONS = {
         sampling.test_stratified_counts_are_exact,
     ),
     "strata sampled with replacement": (
-        "samplers = [rs2_rounds(len(i), ratio, num_rounds, generator, with_replacement)",
-        "samplers = [rs2_rounds(len(i), ratio, num_rounds, generator, True)",
+        "rs2_rounds(len(i), ratio, num_rounds, generator, with_replacement)",
+        "rs2_rounds(len(i), ratio, num_rounds, generator, True)",
         sampling.test_stratified_without_replacement_covers_every_class,
     ),
     "the last batch dropped": (

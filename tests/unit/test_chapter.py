@@ -102,7 +102,8 @@ def test_provenance_line(capsys):
     assert out.count("\n") == 1
     for part in (
         "04-rs2", "profile small", "seeds 0, 1", "cpu (", "1 threads",
-        f"torch {metadata.version('torch')}", f"labutils {__version__}", f"Python {platform.python_version()}",
+        f"torch {metadata.version('torch')}", f"labutils {__version__}",
+        f"Python {platform.python_version()}",
     ):  # fmt: skip
         assert part in out
 
