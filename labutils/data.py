@@ -465,7 +465,8 @@ def _download(name: str, file: File, folder: Path) -> None:
     """Download ``file`` into ``folder``; resumes a ``.part`` file, checks, renames."""
     import requests
     from filelock import FileLock
-    from tqdm import tqdm
+
+    from labutils.training import progress_bar
 
     target = folder / file.name
     part = folder / (file.name + ".part")
@@ -483,13 +484,8 @@ def _download(name: str, file: File, folder: Path) -> None:
                         start = 0  # the server sends the whole file
                     with (
                         open(part, "ab" if start else "wb") as stream,
-                        tqdm(
-                            desc=file.name,
-                            initial=start,
-                            total=file.size,
-                            unit="B",
-                            unit_scale=True,
-                            disable=None,
+                        progress_bar(
+                            file.size, file.name, initial=start, unit="B", unit_scale=True
                         ) as bar,
                     ):
                         for chunk in response.iter_content(1 << 14):
