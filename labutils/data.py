@@ -477,7 +477,9 @@ def _download(name: str, file: File, folder: Path) -> None:
                 return
             start = part.stat().st_size if part.is_file() else 0
             if start < file.size:
-                headers = {"Range": f"bytes={start}-"} if start else {}
+                headers = {"Accept-Encoding": "identity"}  # the bytes as they lie on the server
+                if start:
+                    headers["Range"] = f"bytes={start}-"
                 with requests.get(file.url, headers=headers, stream=True, timeout=30) as response:
                     response.raise_for_status()
                     if response.status_code != 206:
