@@ -61,8 +61,11 @@ def cosine_schedule(
 
 def progress_bar(total: int, description: str, **options) -> tqdm:
     """A tqdm bar with time left; silent when the environment variable LABUTILS_HEADLESS is set."""
-    quiet = bool(os.environ.get("LABUTILS_HEADLESS"))
-    return tqdm(total=total, desc=description, disable=quiet, dynamic_ncols=True, **options)
+    return tqdm(total=total, desc=description, disable=_headless(), dynamic_ncols=True, **options)
+
+
+def _headless() -> bool:
+    return bool(os.environ.get("LABUTILS_HEADLESS"))
 
 
 def train(
@@ -246,5 +249,6 @@ def _resume(path, parts, generators, history, num_steps) -> tuple[int, float]:
     history.losses[: content["step"]] = content["losses"]
     history.evaluations.update(content["evaluations"])
     history.seconds.update(content["evaluation_seconds"])
-    print(f"resumed {Path(path).stem} at step {content['step']} of {num_steps}")
+    if not _headless():  # a stored notebook must not depend on interruptions
+        print(f"resumed {Path(path).stem} at step {content['step']} of {num_steps}")
     return content["step"], content["seconds"]
