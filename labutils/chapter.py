@@ -144,7 +144,7 @@ def start(
     ledger = Ledger(chapter, profile, seeds, chosen, environment, fingerprint)
     print(
         f"{chapter} | profile {profile} | seeds {', '.join(map(str, seeds))} | "
-        f"{environment['device']} | torch {environment['torch']}, labutils {__version__}, Python {environment['python']}"
+        f"{environment['device']} | torch {environment['torch']}, labutils {__version__}, Python {environment['python']}"  # noqa: E501
     )
     return Chapter(
         chapter, profile, SimpleNamespace(**chosen), seeds, device, ledger, root or Path.cwd(), key
