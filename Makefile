@@ -36,7 +36,7 @@ book: .venv-book/ready
 	.venv-book/bin/python -m labutils book
 
 test: .venv/ready
-	.venv/bin/python -m pytest -n auto --dist loadgroup $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 execute: .venv/ready
 	.venv/bin/python -m labutils execute $(CHAPTERS) --profile $(PROFILE)

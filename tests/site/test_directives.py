@@ -8,7 +8,6 @@ from building import build, copy_book
 
 from labutils import notebooks
 
-pytestmark = pytest.mark.xdist_group("directives")
 CHAPTER = "04-rs2"
 VERDICTS = ["reproduced", "reproduced", "not reproduced", "inconclusive"]
 

@@ -8,7 +8,6 @@ import yaml
 from building import ROOT
 from pybtex.database import parse_file
 
-pytestmark = pytest.mark.xdist_group("site")
 PAGE = "book/field-map.html"
 
 

@@ -3,12 +3,9 @@
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urlparse
 
-import pytest
-
 from labutils import notebooks
 
 # With pytest-xdist all of these run on one worker: the site is built and visited once.
-pytestmark = pytest.mark.xdist_group("site")
 PHONE = {"width": 360, "height": 740}
 
 

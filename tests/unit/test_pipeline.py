@@ -292,10 +292,12 @@ def test_a_killed_run_leaves_everything_as_it_was(book, kind):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # shells start background jobs with SIGINT ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for((book.root / "notebooks" / "running").exists)
     process.send_signal(kind)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == (-kind if kind == signal.SIGKILL else 130)
     assert bytes_of(book, "01-a") == before
     wait_for(lambda: not kernels(book))  # no kernel goes on working for nobody
