@@ -46,6 +46,7 @@ data: .venv/ready
 
 bench: .venv/ready
 	.venv/bin/python -m benchmarks.training_throughput
+	.venv/bin/python -m benchmarks.lls_scaling
 
 lint: .venv/ready
 	.venv/bin/ruff check .
