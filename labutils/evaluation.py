@@ -1,0 +1,175 @@
+"""How good are frozen features? Linear probe and nearest neighbours on plain tensors.
+
+:func:`frozen_features` turns images into features without touching the encoder; everything else
+takes features ``(N, d)`` and labels ``(N,)``, wherever they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@torch.inference_mode()
+def frozen_features(
+    encoder: nn.Module,
+    inputs: Tensor,
+    *,
+    function: Callable[[Tensor], Tensor] | None = None,
+    batch_size: int = 1000,
+) -> Tensor:
+    """Features ``(N, d)`` in float32 of ``inputs`` (N, ...), with the encoder in evaluation mode.
+
+    function: what is called on a batch, default ``encoder``; for example ``encoder.features``.
+    Neither weights nor batch statistics change, and every module keeps the mode that it had.
+    """
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    try:
+        call = function or encoder
+        return torch.cat([call(batch).float() for batch in inputs.split(batch_size)])
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A linear classifier on standardised features: ``logits = ((x - mean) / std) W^T + b``.
+
+    mean, std: ``(d,)``; weight: ``(C, d)``; bias: ``(C,)``; all float32 on the features' device.
+    """
+
+    mean: Tensor
+    std: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Logits ``(N, C)`` of features ``(N, d)``."""
+        return ((features.float() - self.mean) / self.std) @ self.weight.T + self.bias
+
+
+def linear_probe(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    num_classes: int | None = None,
+    strength: float = 1.0,
+    standardise: bool = True,
+    max_iterations: int = 1000,
+) -> LinearProbe:
+    """Fit multinomial logistic regression (scikit-learn, L-BFGS) on features and labels.
+
+    features: float ``(N, d)``; labels: int64 ``(N,)`` in 0..num_classes-1 (default: the largest
+    label + 1). A class without an example is never predicted (its logit is
+    -inf). strength: scikit-learn's ``C``,
+    the inverse of the L2 penalty on the sum of the losses. standardise: scale every feature by its
+    mean and standard deviation over these examples (a constant feature is only shifted).
+
+    Raises ValueError for shapes that do not fit, features that are not finite, or a single class.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    _check(features, labels)
+    present = labels.unique()
+    num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
+    if len(present) < 2 or int(labels.min()) < 0 or int(labels.max()) >= num_classes:
+        raise ValueError(
+            f"linear_probe expects labels of at least 2 classes in 0..{num_classes - 1}, "
+            f"got {present.tolist()}"
+        )
+    features = features.detach().float()
+    mean, std = torch.zeros_like(features[0]), torch.ones_like(features[0])
+    if standardise:
+        mean, std = features.mean(0), features.std(0, correction=0)
+        std = torch.where(std > 1e-6, std, 1.0)
+    inputs = ((features - mean) / std).cpu().double().numpy()
+    model = LogisticRegression(C=strength, max_iter=max_iterations)
+    model.fit(inputs, labels.cpu().numpy())
+    rows = np.stack([-model.coef_[0] / 2, model.coef_[0] / 2]) if len(present) == 2 else model.coef_
+    shift = model.intercept_
+    shift = np.array([-shift[0] / 2, shift[0] / 2]) if len(present) == 2 else shift
+    weight = features.new_zeros(num_classes, features.shape[1])
+    bias = features.new_full((num_classes,), -torch.inf)  # a class never seen is never predicted
+    weight[present] = torch.from_numpy(rows).to(weight)
+    bias[present] = torch.from_numpy(shift).to(bias)
+    return LinearProbe(mean, std, weight, bias)
+
+
+def choose_strength(
+    features: Tensor,
+    labels: Tensor,
+    validation_features: Tensor,
+    validation_labels: Tensor,
+    *,
+    strengths: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
+    **options,
+) -> float:
+    """The ``strength`` of :func:`linear_probe` with the best validation accuracy; ties: smallest.
+
+    options: further arguments of :func:`linear_probe`. Raises ValueError for no strengths.
+    """
+    if not strengths:
+        raise ValueError("choose_strength expects at least one strength")
+    scores = {}
+    for strength in sorted(strengths):
+        probe = linear_probe(features, labels, strength=strength, **options)
+        scores[strength] = accuracy(probe(validation_features), validation_labels)
+    return max(scores, key=scores.get)  # the first of equals is the smallest
+
+
+def knn_scores(
+    bank: Tensor,
+    bank_labels: Tensor,
+    features: Tensor,
+    *,
+    num_classes: int,
+    k: int = 20,
+    temperature: float = 0.1,
+    batch_size: int = 1000,
+) -> Tensor:
+    """Votes ``(N, C)`` of the k nearest bank features by cosine, each worth exp(cosine / T).
+
+    bank: ``(M, d)`` with bank_labels ``(M,)``; features: ``(N, d)``. As in instance discrimination
+    (Wu et al. 2018, section 3.4). Votes are divided by the largest weight, so that no small
+    temperature overflows; rows sum to at most k.
+
+    Raises ValueError for shapes that do not fit, k outside 1..M, or a temperature <= 0.
+    """
+    _check(bank, bank_labels)
+    if features.ndim != 2 or features.shape[1] != bank.shape[1]:
+        raise ValueError(
+            f"knn_scores expects features (N, {bank.shape[1]}), got {tuple(features.shape)}"
+        )
+    if not 1 <= k <= len(bank):
+        raise ValueError(f"knn_scores expects k in 1..{len(bank)}, the size of the bank; got {k}")
+    if temperature <= 0:
+        raise ValueError(f"knn_scores expects a temperature > 0, got {temperature}")
+    bank = nn.functional.normalize(bank.float(), dim=1)
+    scores = []
+    for batch in features.float().split(batch_size):
+        similarity, nearest = (nn.functional.normalize(batch, dim=1) @ bank.T).topk(k, dim=1)
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()
+        votes = weights.new_zeros(len(batch), num_classes)
+        scores.append(votes.scatter_add_(1, bank_labels[nearest], weights))
+    return torch.cat(scores)
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Percent of rows of ``scores`` (N, C) whose largest entry is at ``labels`` (N,)."""
+    return 100.0 * (scores.argmax(1) == labels).double().mean().item()
+
+
+def _check(features: Tensor, labels: Tensor) -> None:
+    if features.ndim != 2 or labels.ndim != 1 or len(features) != len(labels) or not len(labels):
+        raise ValueError(
+            f"expected features (N, d) and labels (N,) with N >= 1, got {tuple(features.shape)} "
+            f"and {tuple(labels.shape)}"
+        )
+    if not features.isfinite().all():
+        raise ValueError("expected finite features; some are NaN or infinite")
