@@ -83,9 +83,10 @@ def status():
 
 @main.command("setup-cells")
 def setup_cells():
-    """Write the book's address into the chapters.
+    """Write the book's address and its tag or branch into the chapters.
 
-    Run this after repository.url in _config.yml changed: it rewrites every chapter's setup cell.
+    Run this after the repository's url or branch in _config.yml changed: it rewrites every
+    chapter's setup cell.
     """
     changed = notebooks.rewrite_setup_cells()
     click.echo(f"rewritten: {', '.join(changed)}" if changed else "all setup cells are current")

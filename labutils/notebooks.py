@@ -395,28 +395,33 @@ if importlib.util.find_spec("labutils") is None:
     host = [f"{name}=={metadata.version(name)}" for name in ("torch", "torchvision", "numpy")]
     with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as constraints:
         constraints.write("\\n".join(host))  # keeps the host's own torch
-    book = "labutils @ git+{url}"
+    book = "labutils @ git+{url}@{ref}"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", constraints.name]
     subprocess.run([*pip, book], check=True)"""
 
 
-def repository_url(root=None):
-    """Return the book's public address, ``repository.url`` of ``_config.yml``."""
+def repository(root=None):
+    """Return the book's public address and the tag or branch that its pages are rendered from.
+
+    Both stand in ``_config.yml``, as ``repository.url`` and ``repository.branch``.
+    """
     import yaml
 
     file = book_root(root) / "_config.yml"
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))["repository"]["url"].rstrip("/")
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))["repository"]
+        return found["url"].rstrip("/"), found["branch"].strip()
     except (OSError, KeyError, TypeError, AttributeError):
         raise NotebookError(
             f"{file} does not give the book's public address; expected\n"
-            "repository:\n  url: https://github.com/OWNER/REPOSITORY"
+            "repository:\n  url: https://github.com/OWNER/REPOSITORY\n  branch: TAG or BRANCH"
         ) from None
 
 
 def setup_cell(root=None):
     """Return the source that the ``setup`` cell of every chapter must have."""
-    return _SETUP.replace("{url}", repository_url(root))
+    url, ref = repository(root)
+    return _SETUP.replace("{url}", url).replace("{ref}", ref)
 
 
 def rewrite_setup_cells(root=None):

@@ -207,8 +207,13 @@ def test_setup_cells_follow_the_address(book):
     edit(book.root / "_config.yml", "example.org/book", "example.org/other")
     assert notebooks.rewrite_setup_cells(book.root) == ["01-a"]
     source = notebooks.read(book.notebook("01-a"))["cells"][1]["source"]
-    assert "labutils @ git+https://example.org/other" in source
+    assert "labutils @ git+https://example.org/other@main" in source
     assert source == notebooks.setup_cell(book.root)
+
+
+def test_setup_cells_install_from_the_tag_that_the_pages_are_rendered_from(book):
+    edit(book.root / "_config.yml", "branch: main", "branch: v1.2")
+    assert "git+https://example.org/book@v1.2" in notebooks.setup_cell(book.root)
 
 
 def test_setup_cell_installs_only_where_the_package_is_absent(book, monkeypatch):
@@ -221,7 +226,7 @@ def test_setup_cell_installs_only_where_the_package_is_absent(book, monkeypatch)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1.2+cu3")
     exec(source, {})
     (command,) = calls
-    assert command[-1] == "labutils @ git+https://example.org/book"
+    assert command[-1] == "labutils @ git+https://example.org/book@main"
     constraints = open(command[command.index("--constraint") + 1]).read().splitlines()
     assert constraints == ["torch==1.2+cu3", "torchvision==1.2+cu3", "numpy==1.2+cu3"]
 

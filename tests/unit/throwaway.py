@@ -20,7 +20,8 @@ class Book:
         (root / "labutils").mkdir()
         (root / "labutils" / "__init__.py").write_text('"""A labutils."""\n')
         (root / "labutils" / "helper.py").write_text("def double(x):\n    return 2 * x\n")
-        (root / "_config.yml").write_text("repository:\n  url: https://example.org/book\n")
+        address = "repository:\n  url: https://example.org/book\n  branch: main\n"
+        (root / "_config.yml").write_text(address)
 
     def notebook(self, name):
         return self.root / "notebooks" / f"{name}.ipynb"
