@@ -1,0 +1,131 @@
+"""Probes and neighbours: against scikit-learn and lightly; the encoder stays as it was."""
+
+import numpy as np
+import pytest
+import torch
+from lightly.utils.benchmarking import knn_predict
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler, normalize
+
+from labutils import evaluation, models
+
+
+def clouds(n=300, d=12, classes=4, seed=0, spread=1.2):
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    centres = torch.randn(classes, d, generator=draw)
+    return centres[labels] + spread * torch.randn(n, d, generator=draw), labels
+
+
+@pytest.mark.parametrize("strength", [0.01, 1.0])
+def test_probe_equals_scikit_learn_on_standardised_features(strength):
+    features, labels = clouds()
+    features = features * torch.logspace(-2, 2, 12) + 3  # very unequal scales
+    probe = evaluation.linear_probe(features, labels, strength=strength)
+    scaler = StandardScaler().fit(features.numpy())
+    peer = LogisticRegression(C=strength, max_iter=1000)
+    peer.fit(scaler.transform(features.numpy()), labels.numpy())
+    theirs = peer.predict_proba(scaler.transform(features.numpy()))
+    np.testing.assert_allclose(probe(features).softmax(1).numpy(), theirs, atol=2e-3)
+
+
+def test_probe_with_two_classes_and_with_a_missing_one():
+    features, labels = clouds(classes=2)
+    probe = evaluation.linear_probe(features, labels * 2, num_classes=4)
+    logits = probe(features)
+    assert logits.shape == (300, 4)
+    assert set(logits.argmax(1).tolist()) <= {0, 2}
+    scaler = StandardScaler().fit(features.numpy())
+    peer = LogisticRegression(max_iter=1000).fit(scaler.transform(features), labels.numpy())
+    ours = logits[:, [0, 2]].softmax(1).numpy()
+    np.testing.assert_allclose(ours, peer.predict_proba(scaler.transform(features)), atol=2e-3)
+
+
+def test_probe_of_one_example_per_class_and_constant_features():
+    features, labels = clouds(n=4)
+    features[:, 0] = 7.0
+    probe = evaluation.linear_probe(features, labels)
+    assert evaluation.accuracy(probe(features), labels) == 100
+    assert probe(features).isfinite().all()
+
+
+def test_strength_is_chosen_on_validation_and_ties_go_to_the_smallest():
+    features, labels = clouds(n=60, spread=3.0)
+    held, held_labels = clouds(n=400, spread=3.0, seed=0)
+    strengths = (10.0, 0.001, 0.1)
+    scores = {}
+    for strength in sorted(strengths):
+        probe = evaluation.linear_probe(features, labels, strength=strength)
+        scores[strength] = evaluation.accuracy(probe(held), held_labels)
+    best = evaluation.choose_strength(features, labels, held, held_labels, strengths=strengths)
+    assert scores[best] == max(scores.values())
+    easy, easy_labels = clouds(spread=0.01)
+    assert evaluation.choose_strength(easy, easy_labels, easy, easy_labels) == 0.01
+    with pytest.raises(ValueError, match="at least one strength"):
+        evaluation.choose_strength(easy, easy_labels, easy, easy_labels, strengths=())
+
+
+def test_neighbours_vote_as_in_lightly():
+    bank, bank_labels = clouds(n=500, classes=6)
+    features, _ = clouds(n=200, classes=6, seed=1)
+    scores = evaluation.knn_scores(bank, bank_labels, features, num_classes=6, k=20)
+    a, b = (torch.nn.functional.normalize(x, dim=1) for x in (features, bank))
+    theirs = knn_predict(a, b.T, bank_labels, num_classes=6, knn_k=20, knn_t=0.1)
+    assert torch.equal(scores.argmax(1), theirs[:, 0])
+
+
+def test_one_neighbour_is_scikit_learns_nearest_in_angle():
+    bank, bank_labels = clouds(n=300, classes=5)
+    features, _ = clouds(n=100, classes=5, seed=2)
+    scores = evaluation.knn_scores(bank, bank_labels, features, num_classes=5, k=1, batch_size=7)
+    peer = KNeighborsClassifier(1).fit(normalize(bank.numpy()), bank_labels.numpy())
+    assert scores.argmax(1).tolist() == peer.predict(normalize(features.numpy())).tolist()
+
+
+def test_neighbours_survive_a_tiny_temperature():
+    bank, labels = clouds()
+    scores = evaluation.knn_scores(bank, labels, bank, num_classes=4, temperature=1e-3)
+    assert scores.isfinite().all()
+    assert evaluation.accuracy(scores, labels) == 100  # each is its own nearest
+
+
+def test_the_encoder_is_bit_equal_before_and_after():
+    draw = torch.Generator().manual_seed(0)
+    encoder = models.build("resnet-16-32-64", 1, 10, draw)
+    encoder.train()
+    encoder.layer1.eval()
+    images = torch.rand(30, 1, 28, 28, generator=draw)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    modes = [module.training for module in encoder.modules()]
+    features = evaluation.frozen_features(encoder, images, function=encoder.features, batch_size=8)
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    assert modes == [module.training for module in encoder.modules()]
+    assert features.shape == (30, 64)
+    alone = evaluation.frozen_features(encoder, images[:1], function=encoder.features)
+    torch.testing.assert_close(features[:1], alone)  # batch norm did not look at the batch
+    assert not features.requires_grad
+
+
+def test_modes_come_back_after_an_error():
+    encoder = models.build("cnn-tiny", 1, 10, torch.Generator().manual_seed(0))
+    with pytest.raises(RuntimeError):
+        evaluation.frozen_features(encoder, torch.zeros(2, 3, 28, 28))
+    assert encoder.training
+    assert encoder.bn.training
+
+
+def test_wrong_input_says_what_was_expected():
+    features, labels = clouds(n=20)
+    with pytest.raises(ValueError, match=r"features \(N, d\) and labels"):
+        evaluation.linear_probe(features[None], labels)
+    with pytest.raises(ValueError, match="finite"):
+        evaluation.linear_probe(features / 0, labels)
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        evaluation.linear_probe(features, torch.zeros_like(labels))
+    with pytest.raises(ValueError, match=r"k in 1\.\.20"):
+        evaluation.knn_scores(features, labels, features, num_classes=4, k=21)
+    with pytest.raises(ValueError, match="temperature > 0"):
+        evaluation.knn_scores(features, labels, features, num_classes=4, k=3, temperature=0)
+    with pytest.raises(ValueError, match=r"\(N, 12\)"):
+        evaluation.knn_scores(features, labels, features[:, :3], num_classes=4, k=3)
