@@ -1,0 +1,279 @@
+"""RandAugment and cutout for whole batches: every image its own operations and magnitudes.
+
+The pool of 14 operations and their ranges are those of the code that FlexMatch and sample adaptive
+augmentation share (`TorchSSL/TorchSSL`, `GuanGui-nju/SAA`), after Cubuk et al. 2020. Each operation
+follows its counterpart in PIL to the rounding. Images are grouped by what an operation needs:
+point operations become one table of 256 values per image, geometric ones one index per pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Range of the uniformly drawn magnitude. Rotation in degrees, shear and translation as shares of
+# the side, solarize as threshold, posterize in bits kept, the other four as factor of a blend.
+RANGES = {
+    "AutoContrast": (0.0, 1.0),
+    "Brightness": (0.05, 0.95),
+    "Color": (0.05, 0.95),
+    "Contrast": (0.05, 0.95),
+    "Equalize": (0.0, 1.0),
+    "Identity": (0.0, 1.0),
+    "Posterize": (4.0, 8.0),
+    "Rotate": (-30.0, 30.0),
+    "Sharpness": (0.05, 0.95),
+    "ShearX": (-0.3, 0.3),
+    "ShearY": (-0.3, 0.3),
+    "Solarize": (0.0, 256.0),
+    "TranslateX": (-0.3, 0.3),
+    "TranslateY": (-0.3, 0.3),
+}
+OPERATIONS = tuple(RANGES)
+CUTOUT_COLOUR = (125, 123, 114)
+
+_INDEX = {name: index for index, name in enumerate(OPERATIONS)}
+_LOW, _HIGH = torch.tensor(list(RANGES.values())).unbind(1)
+
+
+def strong_augment(
+    images: Tensor,
+    generator: torch.Generator,
+    num_operations: int = 3,
+    largest_cutout: float = 0.5,
+) -> Tensor:
+    """RandAugment, then cutout; every image draws its own operations, magnitudes and square.
+
+    images: uint8 ``(N, C, H, W)``, C = 1 or 3; the result has the same shape, dtype and device.
+    num_operations: applied one after the other, drawn with replacement. largest_cutout: the
+    square's side is uniform between 0 and this share of the width; 0 leaves cutout out.
+    ``generator`` may live on the CPU when the images do not.
+
+    Raises ``TypeError`` for other dtypes and ``ValueError`` for other shapes or settings.
+    """
+    _check(images)
+    if num_operations < 0 or not 0 <= largest_cutout <= 1:
+        raise ValueError(
+            f"strong_augment expects num_operations >= 0 and largest_cutout in 0..1, got "
+            f"{num_operations} and {largest_cutout}"
+        )
+    n, _, height, width = images.shape
+    # drawn on the generator's device and used on the CPU: grouping must not wait for a GPU
+    device = generator.device
+    operations = torch.randint(
+        len(OPERATIONS), (num_operations, n), generator=generator, device=device
+    ).cpu()
+    shares = torch.rand((num_operations, n), generator=generator, device=device).cpu()
+    square = torch.rand((3, n), generator=generator, device=device).cpu()
+    magnitudes = _LOW[operations] + (_HIGH - _LOW)[operations] * shares
+    for operation, magnitude in zip(operations, magnitudes, strict=True):
+        images = apply(images, operation, magnitude)
+    if largest_cutout == 0:
+        return images
+    sides = square[0] * largest_cutout * width
+    return cutout(images, square[1] * width, square[2] * height, sides)
+
+
+def apply(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
+    """Apply ``OPERATIONS[operation[n]]`` with ``magnitude[n]`` to image n.
+
+    images: uint8 ``(N, C, H, W)``, C = 1 or 3; operation: int64 ``(N,)``, magnitude: float32
+    ``(N,)``, both on the CPU, in the units of :data:`RANGES`. Geometric operations take the nearest
+    pixel and fill with 0. Returns new images.
+    """
+    _check(images)
+    group = _GROUP_OF[operation]
+    parts, order = [], []
+    for number, function in enumerate(_GROUPS):
+        chosen = (group == number).nonzero()[:, 0]
+        part = images.index_select(0, chosen.to(images.device, non_blocking=True))
+        parts.append(function(part, operation[chosen], magnitude[chosen]) if len(part) else part)
+        order.append(chosen)
+    back = torch.cat(order).argsort().to(images.device, non_blocking=True)
+    return torch.cat(parts).index_select(0, back)
+
+
+def cutout(
+    images: Tensor,
+    x: Tensor,
+    y: Tensor,
+    side: Tensor,
+    colour: tuple[int, int, int] = CUTOUT_COLOUR,
+) -> Tensor:
+    """Paint a square of ``side[n]`` pixels around ``(x[n], y[n])`` into image n.
+
+    images: uint8 ``(N, C, H, W)``; x, y, side: float ``(N,)`` on the CPU, in pixels. As in the code
+    that FlexMatch and SAA share, a square that begins outside is moved to the border instead of
+    being cut, and both its end pixels are painted. Grey images get the luminance of ``colour``.
+    """
+    height, width = images.shape[2:]
+    columns = _span(x, side, width, images.device)[:, None, None, :]
+    rows = _span(y, side, height, images.device)[:, None, :, None]
+    values = colour if images.shape[1] == 3 else (_luminance(*colour),)
+    paint = torch.tensor(values, dtype=torch.uint8, device=images.device).view(1, -1, 1, 1)
+    return torch.where(rows & columns, paint, images)
+
+
+def _span(centre: Tensor, side: Tensor, size: int, device: torch.device) -> Tensor:
+    """bool (N, size): which pixels lie in [centre - side / 2, ... + side], moved inside."""
+    first = (centre - side / 2).clamp(min=0).floor()
+    last = (first + side).clamp(max=size).floor()
+    last = torch.where(side > 0, last, -1.0)
+    pixels = torch.arange(size)
+    return ((pixels >= first[:, None]) & (pixels <= last[:, None])).to(device)
+
+
+# --- point operations: one table of 256 values per image and channel ------------------------------
+
+
+def _look_up(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
+    n, c, height, width = images.shape
+    tables = torch.empty((n, c, 256), dtype=torch.uint8, device=images.device)
+    for name, make_table in _TABLES.items():
+        chosen = (operation == _INDEX[name]).nonzero()[:, 0]
+        if len(chosen):
+            at = chosen.to(images.device, non_blocking=True)
+            strength = magnitude[chosen].to(images.device).view(-1, 1, 1)
+            part = images.index_select(0, at)
+            tables[at] = make_table(part, strength).to(torch.uint8)
+    pixels = images.reshape(n * c, height * width).long()
+    return tables.view(n * c, 256).gather(1, pixels).view_as(images)
+
+
+def _levels(images: Tensor) -> Tensor:
+    return torch.arange(256, dtype=torch.float32, device=images.device).view(1, 1, 256)
+
+
+def _brightness_table(images, factor):
+    return _blend(0.0, _levels(images), factor)
+
+
+def _contrast_table(images, factor):
+    grey = images if images.shape[1] == 1 else _luminance(*images.int().unbind(1))
+    mean = (grey.flatten(1).float().mean(1) + 0.5).floor()
+    return _blend(mean.view(-1, 1, 1), _levels(images), factor)
+
+
+def _solarize_table(images, threshold):
+    levels = _levels(images)
+    return torch.where(levels < threshold, levels, 255 - levels)
+
+
+def _posterize_table(images, bits):
+    unit = 2.0 ** (8 - bits.floor())
+    return (_levels(images) / unit).floor() * unit
+
+
+def _auto_contrast_table(images, _):
+    pixels = images.flatten(2)
+    low, high = pixels.amin(2, keepdim=True).double(), pixels.amax(2, keepdim=True).double()
+    scale = 255.0 / (high - low).clamp(min=1)
+    levels = _levels(images).double()
+    stretched = (levels * scale + -low * scale).clamp(0, 255).floor()
+    return torch.where(high > low, stretched, levels)
+
+
+def _equalize_table(images, _):
+    pixels = images.flatten(2).long()
+    counts = torch.zeros((*pixels.shape[:2], 256), dtype=torch.int64, device=images.device)
+    counts.scatter_add_(2, pixels, torch.ones_like(pixels))
+    last = counts.gather(2, images.flatten(2).amax(2, keepdim=True).long())
+    step = (pixels.shape[2] - last) // 255
+    below = counts.cumsum(2) - counts
+    table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255)
+    return torch.where(step > 0, table.float(), _levels(images))
+
+
+# --- operations on neighbouring pixels and channels -----------------------------------------------
+
+
+def _sharpness(images: Tensor, _: Tensor, magnitude: Tensor) -> Tensor:
+    pixels = images.float()
+    rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
+    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * pixels[:, :, 1:-1, 1:-1]
+    smooth = pixels.clone()  # the border stays as it is
+    smooth[:, :, 1:-1, 1:-1] = (total / 13 + 0.5).floor()
+    return _blend(smooth, pixels, magnitude.to(images.device).view(-1, 1, 1, 1)).to(torch.uint8)
+
+
+def _blend_with_grey(images: Tensor, _: Tensor, magnitude: Tensor) -> Tensor:
+    if images.shape[1] == 1:
+        return images
+    grey = _luminance(*images.int().unbind(1))[:, None].float()
+    factor = magnitude.to(images.device).view(-1, 1, 1, 1)
+    return _blend(grey, images.float(), factor).to(torch.uint8)
+
+
+def _blend(first, second: Tensor, share: Tensor) -> Tensor:
+    """PIL's Image.blend: rounds down."""
+    return (first + share * (second - first)).floor()
+
+
+def _luminance(red, green, blue):
+    """PIL's conversion to grey, in integers."""
+    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+
+
+# --- geometric operations: where each pixel comes from --------------------------------------------
+
+
+def _affine(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
+    n, c, height, width = images.shape
+    a, b, x0, d, e, y0 = _matrices(operation, magnitude, height, width).to(images.device)
+    column = torch.arange(width, device=images.device) + 0.5
+    row = torch.arange(height, device=images.device) + 0.5
+    # source = matrix @ (column, row, 1), at the centres of the pixels
+    x = (a[:, None] * column)[:, None, :] + (b[:, None] * row + x0[:, None])[:, :, None]
+    y = (d[:, None] * column)[:, None, :] + (e[:, None] * row + y0[:, None])[:, :, None]
+    # what lies outside lands on a border of zeros
+    x, y = x.floor_().clamp_(-1, width), y.floor_().clamp_(-1, height)
+    index = y.add_(1).mul_(width + 2).add_(x).add_(1).long().view(n, 1, height * width)
+    padded = F.pad(images, (1, 1, 1, 1)).flatten(2)
+    return padded.gather(2, index.expand(-1, c, -1)).view_as(images)
+
+
+def _matrices(operation: Tensor, magnitude: Tensor, height: int, width: int) -> Tensor:
+    """(6, N): rows a, b, c, d, e, f with source x = a x + b y + c and source y = d x + e y + f."""
+
+    def amount(name: str) -> Tensor:
+        return torch.where(operation == _INDEX[name], magnitude, 0.0)
+
+    angle = -torch.deg2rad(amount("Rotate"))
+    cosine, sine = angle.cos(), angle.sin()
+    centre_x, centre_y = width / 2, height / 2
+    return torch.stack([
+        cosine,
+        sine + amount("ShearX"),
+        centre_x - cosine * centre_x - sine * centre_y + amount("TranslateX") * width,
+        -sine + amount("ShearY"),
+        cosine,
+        centre_y + sine * centre_x - cosine * centre_y + amount("TranslateY") * height,
+    ])  # fmt: skip
+
+
+def _check(images: Tensor) -> None:
+    if images.dtype != torch.uint8:
+        raise TypeError(f"strong augmentation expects uint8 images 0..255, got {images.dtype}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"strong augmentation expects images (N, 1 or 3, H, W), got {tuple(images.shape)}"
+        )
+
+
+_TABLES = {
+    "Brightness": _brightness_table,
+    "Contrast": _contrast_table,
+    "Solarize": _solarize_table,
+    "Posterize": _posterize_table,
+    "AutoContrast": _auto_contrast_table,
+    "Equalize": _equalize_table,
+}
+_GEOMETRIC = {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"}
+_GROUPS = (_look_up, _affine, _sharpness, _blend_with_grey, lambda images, *_: images)
+_GROUP_OF = torch.tensor([
+    0 if name in _TABLES
+    else 1 if name in _GEOMETRIC
+    else {"Sharpness": 2, "Color": 3, "Identity": 4}[name]
+    for name in OPERATIONS
+])  # fmt: skip
