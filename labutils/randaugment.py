@@ -112,7 +112,7 @@ def cutout(
     rows = _span(y, side, height, images.device)[:, None, :, None]
     values = colour if images.shape[1] == 3 else (_luminance(*colour),)
     paint = torch.tensor(values, dtype=torch.uint8, device=images.device).view(1, -1, 1, 1)
-    return torch.where(rows & columns, paint, images)
+    return torch.where(rows, torch.where(columns, paint, images), images)
 
 
 def _span(centre: Tensor, side: Tensor, size: int, device: torch.device) -> Tensor:
