@@ -83,7 +83,7 @@ def status():
 
 @main.command("setup-cells")
 def setup_cells():
-    """Write the book's address and its tag or branch into the chapters.
+    """Write the book's address and tag into the chapters.
 
     Run this after the repository's url or branch in _config.yml changed: it rewrites every
     chapter's setup cell.

@@ -26,8 +26,8 @@ class Recipe:
 
     scale: range of the crop's share of the image's area; aspect: range of its width / height;
     strength: s of the jitter, 0.8 s for brightness, contrast and saturation, 0.2 s for hue;
-    the *_probability: how often each operation is applied; blur_sigma: range of the blur's standard
-    deviation in pixels; blur_kernel: share of the image's side that the kernel covers.
+    the four probabilities: how often each operation is applied; blur_sigma: the blur's standard
+    deviation in pixels, from and to; blur_kernel: share of the image's side that the kernel covers.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
