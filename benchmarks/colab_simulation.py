@@ -74,7 +74,8 @@ def run_notebook(chapter: str, python: Path, repository: Path, root: Path, folde
     address = "git+{}@{}".format(*notebooks.repository(root))
     setup = next(c for c in notebook.cells if "setup" in c.metadata.get("tags", ()))
     assert address in setup.source, "the setup cell does not name the repository"
-    setup.source = setup.source.replace(address, f"git+{repository.as_uri()}")
+    # pip takes an address of a requirement only with a host
+    setup.source = setup.source.replace(address, f"git+file://localhost{repository}")
     client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}})
     client.create_kernel_manager()
     client.km._kernel_spec = KernelSpec(
@@ -116,7 +117,7 @@ def simulate(versions: str, chapters: list[str], repository: Path, root: Path) -
                 outcome["problem"] = f"changed the host's {', '.join(changed)}" if changed else ""
             except Exception as error:  # a failed chapter is a result of its own
                 message = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-                outcome = {"problem": message.splitlines()[-1] if message else repr(error)}
+                outcome = {"problem": message.splitlines()[-1][:200] if message else repr(error)}
                 print(message, file=sys.stderr)
             outcomes[chapter] = outcome
             print(f"{versions:20} {chapter:16} {outcome}", flush=True)
