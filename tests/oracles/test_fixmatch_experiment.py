@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from labutils import notebooks
+from labutils import augment, notebooks, randaugment
 from labutils.chapter import start
 
 NAME = "05-fixmatch-saa"
@@ -75,6 +75,7 @@ def test_selections_fall_where_saa_starts(experiment, profile):
     s = experiment.SETTINGS[profile]
     assert s["saa_start"] % s["saa_interval"] == 0
     assert s["saa_interval"] <= s["saa_start"] < s["num_steps"]
+    assert s["saa_interval"] % s["block"] == 0  # no view is drawn before its selection
     assert s["alphas"][0] == 0.001  # the official code's
 
 
@@ -195,7 +196,7 @@ def test_only_marked_images_get_another_view(experiment, task):
     learners = [experiment.Learner(task, 3, 0.1, 60) for _ in range(2)]
     images = task.dataset.train.images[:200]
     harder = torch.arange(200) % 3 == 0
-    plain = experiment.strong_views(learners[0], images)
+    plain = experiment.strong_views(learners[0], images, torch.zeros_like(harder))
     mixed = experiment.strong_views(learners[1], images, harder)
     assert torch.equal(plain[~harder], mixed[~harder])
     changed = (plain != mixed).flatten(1).any(1)
@@ -216,11 +217,9 @@ def test_a_step_is_one_forward_pass_with_the_student_s_pseudo_labels(experiment,
     loss = experiment.step_loss(learner, "FixMatch", 0)
     assert learner.network.bn.num_batches_tracked == 1
 
-    data, (labelled, unlabelled) = task.dataset.train, (b[0] for b in learner.batches)
-    chosen = task.labelled[labelled]
-    strong = experiment.strong_views(shadow, data.images[unlabelled])
-    batch = torch.cat([data.images[chosen], data.images[unlabelled], strong])
-    logits = network(experiment.weak(shadow, batch))
+    data, chosen = task.dataset, task.labelled[learner.batches[0][0]]
+    views = experiment.views_of(shadow, "FixMatch", 0)
+    logits = network(augment.normalise(views, data.mean, data.std))
     n = len(chosen)
     z, z_weak, z_strong = logits[:n], *logits[n:].chunk(2)
     total, count = 0.0, 0
@@ -228,12 +227,35 @@ def test_a_step_is_one_forward_pass_with_the_student_s_pseudo_labels(experiment,
         if w.max() >= experiment.S.threshold:
             total, count = total - s.log_softmax(0)[w.argmax()], count + 1
     assert 0 < count < len(z_weak)
-    expected = F.cross_entropy(z, data.labels[chosen]) + total / len(z_weak)
+    expected = F.cross_entropy(z, data.train.labels[chosen]) + total / len(z_weak)
     torch.testing.assert_close(loss, expected)
     loss.backward()
     expected.backward()
     for a, b in zip(learner.network.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_views_come_in_the_order_of_the_loss(experiment, task, monkeypatch):
+    """Labelled images and the first views are moved only; the last ones are strong views."""
+    monkeypatch.setattr(experiment.augment, "pad_crop_flip", lambda images, *_: images)
+    images, s = task.dataset.train.images, experiment.S
+    learner, same = (experiment.Learner(task, 3, 0.1, 60) for _ in range(2))
+    learner.harder = torch.arange(len(images)) % 2 == 0
+    first = same.batches[1][: s.block].flatten()
+    strong = randaugment.strong_augment(images[first], same.augmentation, s.num_operations)
+    strong = strong.view(s.block, -1, *images.shape[1:])
+    n = s.batch_size
+    for k in range(s.block):
+        views = experiment.views_of(learner, "FixMatch + SAA", k)
+        indices = learner.batches[1][k]
+        assert torch.equal(views[:n], images[task.labelled[learner.batches[0][k]]])
+        assert torch.equal(views[n : n + len(indices)], images[indices])
+        plain = ~learner.harder[indices]
+        assert torch.equal(views[n + len(indices) :][plain], strong[k][plain])
+        assert not torch.equal(views[n + len(indices) :][~plain], strong[k][~plain])
+    both = experiment.views_of(learner, "pseudo-label", 0)
+    assert torch.equal(both[n:].chunk(2)[0], both[n:].chunk(2)[1])
+    assert len(experiment.views_of(learner, "supervised strong", 0)) == n
 
 
 def test_the_recorded_loss_is_not_masked(experiment, task):
