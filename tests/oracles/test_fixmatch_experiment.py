@@ -12,6 +12,7 @@ from labutils import augment, notebooks, randaugment
 from labutils.chapter import start
 
 NAME = "05-fixmatch-saa"
+CHOICE = (0.1, 5e-4)  # learning rate, weight decay
 CONSTANTS = {"SETTINGS", "STRONG_LABELLED", "REMEMBERED", "BINS"}
 
 
@@ -45,7 +46,9 @@ def task(experiment):
 
 def trained(experiment, task, arm, steps=None, **options):
     s = experiment.S
-    learner = experiment.Learner(task, 3, 0.1, s.num_steps, arm.startswith("FlexMatch"), **options)
+    learner = experiment.Learner(
+        task, 3, CHOICE, s.num_steps, arm.startswith("FlexMatch"), **options
+    )
     experiment.run_steps(learner, arm, 0, steps or s.num_steps)
     return learner
 
@@ -97,7 +100,7 @@ def test_saa_that_selects_somebody_is_not(experiment, task):
 @pytest.mark.parametrize("arm", ["FixMatch", "FixMatch + SAA", "FixMatch + random", "FlexMatch"])
 def test_a_branch_is_the_run_without_branching(experiment, task, arm):
     base, s = arm.split(" + ")[0], experiment.S
-    trunk = experiment.Learner(task, 3, 0.1, s.num_steps, base == "FlexMatch")
+    trunk = experiment.Learner(task, 3, CHOICE, s.num_steps, base == "FlexMatch")
     experiment.run_steps(trunk, base, 0, s.saa_start)
     disturbing, learner = trunk.branch(), trunk.branch()
     experiment.run_steps(disturbing, f"{base} + all", s.saa_start, s.num_steps)
@@ -109,7 +112,7 @@ def test_a_branch_is_the_run_without_branching(experiment, task, arm):
 def test_branches_return_whole_curves_of_every_arm_and_alpha(experiment, task):
     s = experiment.S
     arms = ["FixMatch", "FixMatch + SAA"]
-    rows = experiment.with_branches(task, 3, "FixMatch", arms, 0.1, "test", s.alphas)
+    rows = experiment.with_branches(task, 3, "FixMatch", arms, CHOICE, "test", s.alphas)
     assert [(r["arm"], r["alpha"]) for r in rows] == [(a, x) for a in arms for x in s.alphas]
     for row in rows:
         steps, seconds, accuracies = zip(*row["curve"], strict=True)
@@ -141,26 +144,26 @@ def test_an_interrupted_run_ends_like_a_whole_one(experiment, task, monkeypatch,
         return real(network, loss, *arguments, checkpoint_seconds=0.0, **options)
 
     monkeypatch.setenv("LABUTILS_CHECKPOINTS", str(tmp_path))
-    learner = experiment.Learner(task, 3, 0.1, s.num_steps, arm.startswith("FlexMatch"))
+    learner = experiment.Learner(task, 3, CHOICE, s.num_steps, arm.startswith("FlexMatch"))
     monkeypatch.setattr(experiment, "train", killed_in_step_47)
     with pytest.raises(Killed):
         experiment.run_steps(learner, arm, 0, s.num_steps, run="killed")
     monkeypatch.setattr(experiment, "train", real)
-    learner = experiment.Learner(task, 3, 0.1, s.num_steps, arm.startswith("FlexMatch"))
+    learner = experiment.Learner(task, 3, CHOICE, s.num_steps, arm.startswith("FlexMatch"))
     experiment.run_steps(learner, arm, 0, s.num_steps, run="killed")
     assert_same(learner, whole)
 
 
 def test_all_arms_of_a_seed_share_weights_labels_and_order(experiment, task):
     first, second = (
-        experiment.Learner(experiment.load_task(3, 4), 3, rate, 60, flexible)
-        for rate, flexible in ((0.1, False), (0.3, True))
+        experiment.Learner(experiment.load_task(3, 4), 3, choice, 60, flexible)
+        for choice, flexible in ((CHOICE, False), ((0.3, 1e-3), True))
     )
     assert not different(first, second)
     assert torch.equal(first.task.labelled, second.task.labelled)
     for a, b in zip(first.batches, second.batches, strict=True):
         assert torch.equal(a, b)
-    other = experiment.Learner(experiment.load_task(4, 4), 4, 0.1, 60)
+    other = experiment.Learner(experiment.load_task(4, 4), 4, CHOICE, 60)
     assert different(first, other)
 
 
@@ -193,7 +196,7 @@ def test_the_random_control_is_of_exactly_the_same_size(experiment, share):
 
 
 def test_only_marked_images_get_another_view(experiment, task):
-    learners = [experiment.Learner(task, 3, 0.1, 60) for _ in range(2)]
+    learners = [experiment.Learner(task, 3, CHOICE, 60) for _ in range(2)]
     images = task.dataset.train.images[:200]
     harder = torch.arange(200) % 3 == 0
     plain = experiment.strong_views(learners[0], images, torch.zeros_like(harder))
@@ -208,7 +211,7 @@ def test_only_marked_images_get_another_view(experiment, task):
 def test_a_step_is_one_forward_pass_with_the_student_s_pseudo_labels(experiment, task):
     """Against the loss written out; the moving average predicts something else."""
     experiment.S.threshold = 0.17  # some of an untrained network's guesses pass, some do not
-    learner = experiment.Learner(task, 3, 0.1, 60)
+    learner = experiment.Learner(task, 3, CHOICE, 60)
     with torch.no_grad():
         for p in learner.average.module.parameters():
             p.normal_()
@@ -239,7 +242,7 @@ def test_views_come_in_the_order_of_the_loss(experiment, task, monkeypatch):
     """Labelled images and the first views are moved only; the last ones are strong views."""
     monkeypatch.setattr(experiment.augment, "pad_crop_flip", lambda images, *_: images)
     images, s = task.dataset.train.images, experiment.S
-    learner, same = (experiment.Learner(task, 3, 0.1, 60) for _ in range(2))
+    learner, same = (experiment.Learner(task, 3, CHOICE, 60) for _ in range(2))
     learner.harder = torch.arange(len(images)) % 2 == 0
     first = same.batches[1][: s.block].flatten()
     strong = randaugment.strong_augment(images[first], same.augmentation, s.num_operations)
@@ -259,7 +262,7 @@ def test_views_come_in_the_order_of_the_loss(experiment, task, monkeypatch):
 
 
 def test_the_recorded_loss_is_not_masked(experiment, task):
-    learner = experiment.Learner(task, 3, 0.1, 60)
+    learner = experiment.Learner(task, 3, CHOICE, 60)
     experiment.step_loss(learner, "FixMatch", 0)
     visited = learner.histories[0.001].seen
     assert visited.sum() == learner.batches[1].shape[1]
