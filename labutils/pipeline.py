@@ -146,6 +146,7 @@ class _Run:
         self.input = self.scratch / "input.ipynb"
         self.output = self.scratch / "output.ipynb"
         self.results = self.scratch / "results"
+        self.progress = self.scratch / "progress.log"  # a line a minute of each progress bar
         self.input.write_bytes(self.source_bytes)
         self.total = len(notebooks.code_cells(notebooks.read(self.input)))
         self.done, self._seen = 0, None
@@ -160,6 +161,7 @@ class _Run:
             "LABUTILS_RESULTS": str(self.results),
             # An interrupted run goes on from here; a smoke run is too short to be worth it.
             "LABUTILS_CHECKPOINTS": str(self.checkpoints) if self.profile != "smoke" else "",
+            "LABUTILS_HEADLESS": str(self.progress),
             "LABUTILS_PIPELINE": str(os.getpid()),
             "OMP_NUM_THREADS": str(self.threads),
             # The chapter imports the labutils whose fingerprint is recorded.
@@ -189,6 +191,12 @@ class _Run:
     @property
     def seconds(self):
         return time.monotonic() - self.started
+
+    def said(self):
+        """Return the last line that the chapter reported, or an empty text."""
+        with contextlib.suppress(OSError):
+            return self.progress.read_text(encoding="utf-8").strip().rpartition("\n")[2]
+        return ""
 
     def save_spent(self):
         """Remember the time spent, for the run that goes on from the checkpoints of this one."""
@@ -574,7 +582,8 @@ class _Progress:
             elif int(run.seconds // 60) > self.minutes.get(run.chapter, 0):
                 self.minutes[run.chapter] = int(run.seconds // 60)
                 done = f"{run.done} of {run.total} cells"
-                print(f"{run.chapter}: {done} after {duration(run.seconds)}", flush=True)
+                line = f"{run.chapter}: {done} after {duration(run.seconds)}"
+                print("; ".join(filter(None, [line, run.said()])), flush=True)
 
     def end(self, run, outcome):
         line = f"{run.chapter}: {outcome.status} after {duration(outcome.seconds)}"
