@@ -208,14 +208,9 @@ class Ledger:
             )
         return pd.DataFrame(rows)
 
-    def save(self, root: Path) -> Path:
-        """Write results/PROFILE/CHAPTER.json under `root` (or $LABUTILS_RESULTS) atomically.
-
-        Returns the path. Raises LedgerError if the record would hold NaN or infinity.
-        """
-        folder = Path(os.environ.get("LABUTILS_RESULTS") or Path(root) / "results")
-        path = folder / self._head["profile"] / f"{self._head['chapter']}.json"
-        record = {
+    def record(self) -> dict:
+        """What `save` writes."""
+        return {
             **self._head,
             "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "duration_s": round(perf_counter() - self._started, 1),
@@ -224,8 +219,16 @@ class Ledger:
             "claims": list(self.claims.values()),
             "numbers": self.numbers,
         }
+
+    def save(self, root: Path) -> Path:
+        """Write results/PROFILE/CHAPTER.json under `root` (or $LABUTILS_RESULTS) atomically.
+
+        Returns the path. Raises LedgerError if the record would hold NaN or infinity.
+        """
+        folder = Path(os.environ.get("LABUTILS_RESULTS") or Path(root) / "results")
+        path = folder / self._head["profile"] / f"{self._head['chapter']}.json"
         try:
-            text = json.dumps(record, indent=1, allow_nan=False)
+            text = json.dumps(self.record(), indent=1, allow_nan=False)
         except ValueError as error:
             raise LedgerError(
                 f"the record of {self._head['chapter']} is not JSON: {error}"

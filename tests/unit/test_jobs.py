@@ -120,7 +120,8 @@ def job(x):
 def test_another_process_finds_the_same_identity(tmp_path):
     import subprocess
 
-    code = "from test_jobs import named; print(named(argument={'b': {1, 2, 'x'}, 'a': (1.5, None)}))"
+    argument = {"b": {1, 2, "x"}, "a": (1.5, None)}
+    code = f"from test_jobs import named; print(named(argument={argument}))"
     folders = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
     found = {
         subprocess.run(
@@ -129,7 +130,7 @@ def test_another_process_finds_the_same_identity(tmp_path):
         ).stdout.strip()
         for seed in ("1", "2")
     }  # fmt: skip
-    assert found == {named(argument={"b": {1, 2, "x"}, "a": (1.5, None)})}
+    assert found == {named(argument=argument)}
 
 
 def test_what_cannot_be_told_is_refused_by_name():
