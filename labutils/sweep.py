@@ -123,7 +123,10 @@ def sweep(chapter, seeds, profile="small", *, workers=None, dask=None, force=Fal
         path = record_path(chapter, profile, root)
         notebooks.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n", path)
         print("\n" + claims_table(merged))
-        print(f"\nThe record of {len(finished)} seeds is {path.relative_to(root)}", flush=True)
+        print(
+            f"\nThe record of {len(finished)} seed{'s' * (len(finished) > 1)} is {path.relative_to(root)}",
+            flush=True,
+        )
     return ordered
 
 
@@ -233,7 +236,7 @@ def _execute(job, scratch, result):
         environment["LABUTILS_CHECKPOINTS"] = job["checkpoints"]
     process = start_papermill(
         source, output, folder=scratch, log=log, environment=environment,
-        options=["--parameters_yaml", f"seeds: [{job['seed']}]"],
+        options=["--language", "python", "--parameters_yaml", f"seeds: [{job['seed']}]"],
     )  # fmt: skip
     tree, peak = psutil.Process(process.pid), 0
     while process.poll() is None:
