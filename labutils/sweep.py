@@ -123,10 +123,8 @@ def sweep(chapter, seeds, profile="small", *, workers=None, dask=None, force=Fal
         path = record_path(chapter, profile, root)
         notebooks.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n", path)
         print("\n" + claims_table(merged))
-        print(
-            f"\nThe record of {len(finished)} seed{'s' * (len(finished) > 1)} is {path.relative_to(root)}",
-            flush=True,
-        )
+        merged_of = f"{len(finished)} seed{'s' * (len(finished) > 1)}"
+        print(f"\nThe record of {merged_of} is {path.relative_to(root)}", flush=True)
     return ordered
 
 
