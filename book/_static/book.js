@@ -8,3 +8,7 @@
   addEventListener("load", reach);
   addEventListener("resize", reach);
 })();
+
+// From disk, a browser may not open other pages to quote them below the results of a search.
+if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined")
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;

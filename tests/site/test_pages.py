@@ -1,11 +1,15 @@
 """Every page of the built site in a real browser."""
 
+import io
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urlparse
 
+from PIL import Image
+
 from labutils import notebooks
 
-# With pytest-xdist all of these run on one worker: the site is built and visited once.
+# What a page may cost. Nothing is compressed on the way: a host that does so sends far less.
+MOST_BYTES, MOST_SECONDS, MOST_SECONDS_SEARCH = 1_500_000, 1.0, 0.3
 PHONE = {"width": 360, "height": 740}
 
 
@@ -28,7 +32,7 @@ def test_no_file_is_missing(visits):
 
 def test_mathematics_is_rendered(visits):
     assert problems(visits, lambda visit: visit.facts["unrendered"]) == {}
-    assert problems(visits, lambda visit: visit.facts["merrors"]) == {}
+    assert problems(visits, lambda visit: visit.facts["errors"]) == {}
     assert visits["book/notation.html"].facts["formulas"] > 20
 
 
@@ -131,3 +135,109 @@ def test_chapters_can_be_downloaded_opened_and_reported(visits, config, site):
         assert (site / "_sources" / notebook).is_file()
     built = {PurePosixPath(name).stem for name in chapters}
     assert built == set(notebooks.chapters()), "every chapter is in _toc.yml"
+
+
+def chapter_pages(pages):
+    return [name for name in pages if name.startswith("notebooks/")]
+
+
+def test_chapters_are_light(visits, pages):
+    for name in chapter_pages(pages):
+        visit = visits[name]
+        assert len(visit.bytes) > 10, "the files of a page were not counted"
+        largest = sorted(visit.bytes.items(), key=lambda item: -item[1])[:5]
+        assert visit.weight < MOST_BYTES, f"{name}: {visit.weight:,} bytes; largest: {largest}"
+
+
+def test_chapters_can_be_read_at_once(browser, show, pages):
+    """First contentful paint with an empty cache; the best of three, as others use the machine."""
+    for name in chapter_pages(pages):
+        times = []
+        for _ in range(3):
+            with browser.new_context() as context:
+                page = context.new_page()
+                show(page, name)
+                paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+                times.append(page.evaluate(paint) / 1000)
+            if times[-1] < MOST_SECONDS:
+                break
+        assert min(times) < MOST_SECONDS, f"{name}: {times} s"
+
+
+def test_images_wait_until_they_are_near(browser, address, pages):
+    for name in chapter_pages(pages):
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{address}/{name}")
+        images = page.locator("article figure img")
+        assert images.count() > 3
+        assert images.evaluate_all("all => all.every(e => e.loading === 'lazy' && e.width > 0)")
+        assert images.evaluate_all("all => all.filter(e => !e.naturalWidth).length") > 0
+        page.close()
+
+
+def test_figures_change_with_the_theme(browser, address):
+    """Words of a figure are dark on light, and light on dark, whatever the system prefers."""
+    shades = {}
+    for theme in ("light", "dark"):
+        with browser.new_context(color_scheme="light") as context:
+            page = context.new_page()
+            page.goto(f"{address}/book/benchmarks.html")
+            page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+            figure = page.locator("article figure img").first
+            figure.scroll_into_view_if_needed()
+            figure.evaluate("e => e.decode()")
+            with Image.open(io.BytesIO(figure.screenshot())) as picture:
+                levels = picture.convert("L").histogram()
+            shades[theme] = levels.index(max(levels))  # of the ground
+    assert shades["light"] > 240
+    assert shades["dark"] < 40
+
+
+def test_search_answers_at_once(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/search.html", wait_until="networkidle")
+    for words in ("stratified", "learning rate", "seed"):
+        seconds = page.evaluate(
+            """words => new Promise(resolve => {
+                 document.getElementById('search-results').replaceChildren();
+                 const start = performance.now();
+                 const watch = () => document.querySelector('#search-results li a')
+                   ? resolve((performance.now() - start) / 1000) : setTimeout(watch, 1);
+                 Search.performSearch(words);
+                 watch();
+               })""",
+            words,
+        )
+        assert seconds < MOST_SECONDS_SEARCH, words
+    page.close()
+
+
+def test_only_the_search_page_loads_the_index(visits):
+    for name, visit in visits.items():
+        index = any("searchindex.js" in address for address in visit.bytes)
+        assert index == (name == "search.html"), name
+        assert not any("fontawesome.js" in address for address in visit.bytes), name
+
+
+def test_icons_are_in_the_slim_fonts(browser, address):
+    """Every icon of a chapter page has a sign and a font that was loaded."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{address}/notebooks/04-rs2.html", wait_until="networkidle")
+    icons = page.evaluate(
+        """async () => {
+             await document.fonts.ready;
+             return [...document.querySelectorAll('i[class*=fa-], span[class*=fa-]')].map(e => {
+               const style = getComputedStyle(e, '::before');
+               const sign = style.content.replaceAll('"', '');
+               const bare = family => family.split(',')[0].replaceAll('"', '').trim();
+               const faces = [...document.fonts].filter(
+                 f => bare(f.family) === bare(style.fontFamily) && f.status === 'loaded');
+               return [e.className, sign, faces.length];
+             });
+           }"""
+    )
+    assert len(icons) > 5
+    for name, sign, faces in icons:
+        assert len(sign) == 1, f"{name} has no sign"
+        assert faces, f"{name} has no font"
+    page.close()
