@@ -90,6 +90,14 @@ class ChapterBadges(BookDirective):
             external(chapter["link"], f"Paper: {chapter['cite']}"),
             external(self.colab(chapter), "Run in Colab"),
         ]
+        if minutes := reading_minutes(self.root, chapter["name"]):
+            badges.append(inline(f"about {minutes} min to read", "badge-quiet"))
+        if "book/cheat-sheets" in self.env.found_docs:
+            number = self.chapters.index(chapter) + 1
+            anchor = "#" + nodes.make_id(f"{number} {chapter['short']}").lstrip("0123456789-")
+            sheet = self.page_link("book/cheat-sheets", nodes.Text("Cheat sheet"), fragment=anchor)
+            sheet["classes"].append("external")
+            badges.insert(2, sheet)
         records = self.records(chapter)
         for profile in PROFILES:
             record = records.get(profile)
@@ -177,7 +185,8 @@ class VerdictStrip(BookDirective):
         fresh = [run for run in runs if not run[2]["stale"]]
         counts = records.count(claim for run in fresh for claim in run[2]["claims"])
         total = sum(counts.values())
-        if not total:
+        stale = sum(len(record["claims"]) for _, _, record in runs if record["stale"])
+        if not total and not stale:
             return [nodes.paragraph("", "No claim has been put to the test yet.")]
         papers = len({chapter["name"] for chapter, _, _ in fresh})
         segments = "".join(
@@ -187,14 +196,16 @@ class VerdictStrip(BookDirective):
         bar = f'<div class="verdict-bar" aria-hidden="true">{segments}</div>'
         line = nodes.paragraph(classes=["verdict-line"])
         scoreboard = self.page_link("book/scoreboard")
-        scoreboard += nodes.strong("", f"{total} claims")
-        line += [
-            scoreboard,
-            nodes.Text(f" of {papers} paper{'s' if papers > 1 else ''} put to the test: "),
-            *spaced(self.verdict_counts({"claims": [c for r in fresh for c in r[2]["claims"]]})),
-        ]
-        if stale := sum(len(record["claims"]) for _, _, record in runs if record["stale"]):
-            line += nodes.Text(f" {stale} more are stale: their code has changed since the run.")
+        scoreboard += nodes.strong("", f"{total or stale} claims")
+        line += scoreboard
+        if total:
+            line += nodes.Text(f" of {papers} paper{'s' if papers > 1 else ''} put to the test: ")
+            badges = [verdict_badge(verdict, f"{n} {verdict}") for verdict, n in counts.items()]
+            line += spaced(badges)
+            if stale:
+                line += nodes.Text(f" {stale} more are stale: their code has changed since.")
+        else:
+            line += nodes.Text(" put to the test; the code of all has changed since their runs.")
         strip = nodes.container(classes=["verdict-strip"])
         strip += [nodes.raw("", bar, format="html"), line]
         return [strip]
@@ -205,6 +216,19 @@ def time_of(record):
         return "not yet run"
     kind = "CPU" if record["environment"]["device"].startswith("cpu") else "GPU"
     return f"{duration(record['duration_s'])} on a {kind}"
+
+
+def reading_minutes(root, chapter):
+    """Minutes to read a chapter: 200 words of prose, or 25 lines of code, in a minute."""
+    path = root / "notebooks" / f"{chapter}.ipynb"
+    words = lines = 0
+    for cell in json.loads(path.read_text("utf-8"))["cells"] if path.exists() else ():
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            words += len(re.findall(r"\w+", source))
+        elif not {"setup", "hide-input", "hide-cell"} & set(cell["metadata"].get("tags", ())):
+            lines += len([line for line in source.splitlines() if line.strip()])
+    return 5 * round((words / 200 + lines / 25) / 5)
 
 
 def key_figure(root, chapter):

@@ -7,6 +7,8 @@ import os
 import shutil
 import threading
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
 
 import filelock
 import pytest
@@ -45,6 +47,19 @@ def site(book):
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files like any host of static sites: unknown addresses get 404.html."""
+
+    def send_error(self, code, message=None, explain=None):
+        page = Path(self.directory) / "404.html"
+        if code != HTTPStatus.NOT_FOUND or not page.is_file():
+            return super().send_error(code, message, explain)
+        content = page.read_bytes()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def log_message(self, *args):
         pass
 

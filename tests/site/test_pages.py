@@ -1,12 +1,13 @@
 """Every page of the built site in a real browser."""
 
 import io
+import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urlparse
 
 from PIL import Image
 
-from labutils import notebooks
+from labutils import __version__, notebooks
 
 # What a page may cost. Nothing is compressed on the way: a host that does so sends far less.
 MOST_BYTES, MOST_SECONDS, MOST_SECONDS_SEARCH = 1_500_000, 1.0, 0.3
@@ -240,4 +241,83 @@ def test_icons_are_in_the_slim_fonts(browser, address):
     for name, sign, faces in icons:
         assert len(sign) == 1, f"{name} has no sign"
         assert faces, f"{name} has no font"
+    page.close()
+
+
+def test_terms_lead_to_the_glossary_once(visits, browser, address, pages):
+    for name in chapter_pages(pages):
+        page = browser.new_page()
+        page.goto(f"{address}/{name}")
+        links = page.locator("article a.term")
+        targets = links.evaluate_all("all => all.map(e => e.getAttribute('href'))")
+        assert len(targets) > 5, name
+        assert len(set(targets)) == len(targets), f"{name}: a term is linked twice"
+        assert all(target.startswith("../book/glossary.html#term-") for target in targets)
+        assert all(links.evaluate_all("all => all.map(e => e.title.length > 10)"))
+        inside = "h1 a.term, h2 a.term, pre a.term, code a.term, figcaption a.term, table a.term"
+        assert page.locator(inside).count() == 0
+        page.close()
+
+
+def test_every_page_says_where_it_comes_from(browser, address, pages):
+    page = browser.new_page()
+    for name in pages:
+        if name in ("search.html", "404.html"):
+            continue
+        page.goto(f"{address}/{name}")
+        words = page.locator("p.provenance").inner_text()
+        assert words.startswith(f"Version {__version__}"), name
+        if name.startswith("notebooks/"):
+            assert "Results of this page:" in words or "no record yet" in words
+            badges = page.locator(".chapter-badges").inner_text()
+            assert "min to read" in badges
+            assert "Cheat sheet" in badges
+    page.close()
+
+
+def test_previous_and_next_lead_through_the_book(browser, address, pages):
+    page = browser.new_page()
+    page.goto(f"{address}/book/index.html")
+    seen = ["book/index.html"]
+    while page.locator("a.right-next").count():
+        page.locator("a.right-next").click()
+        page.wait_for_load_state()
+        seen.append(page.url.removeprefix(f"{address}/"))
+    page.close()
+    assert sorted(seen) == sorted(set(pages) - {"search.html", "404.html"})
+
+
+def test_page_that_moved_leads_on_with_its_anchor(browser, address, config):
+    moved = config["sphinx"]["config"]["redirects"]
+    assert moved
+    page = browser.new_page()
+    for old, new in moved.items():
+        page.goto(f"{address}/{old}.html#claims")
+        page.wait_for_url(f"**/{new}#claims")
+    page.close()
+
+
+def test_wrong_address_shows_a_page_that_helps(browser, address):
+    """At any depth, with styles and links that work, and a search for what was asked."""
+    page = browser.new_page()
+    answer = page.goto(f"{address}/some/folder/learning-rates.html", wait_until="networkidle")
+    assert answer.status == 404
+    assert page.locator("article h1").inner_text().startswith("This page is not here")
+    assert page.evaluate("getComputedStyle(document.querySelector('.bd-main')).display") == "flex"
+    page.get_by_role("link", name="search for").click()
+    page.wait_for_url(f"{address}/search.html?q=learning+rates")
+    page.go_back()
+    page.get_by_role("link", name="scoreboard", exact=True).click()
+    page.wait_for_url(f"{address}/book/scoreboard.html")
+    page.close()
+
+
+def test_cheat_sheets_print_on_one_sheet_each(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/book/cheat-sheets.html", wait_until="networkidle")
+    chapters = page.locator("section#cheat-sheets > section").count()
+    printed = page.pdf(format="A4", margin={"top": "12mm", "bottom": "12mm"})
+    assert chapters == 5
+    sheets = len(re.findall(rb"/Type\s*/Page\b", printed))
+    assert chapters <= sheets <= chapters + 2, "the first sheet introduces, the last may be a tail"
     page.close()
