@@ -56,6 +56,7 @@ def chapter(folder, name, kill_at=None):
 
 
 def main(folder):
+    os.environ["OMP_NUM_THREADS"] = "1"  # jobs run in the process that is killed
     notebooks.fingerprint = lambda name: "0123456789abcdef"
     killed_training.warm_up()
     killed = {}
