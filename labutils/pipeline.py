@@ -200,16 +200,7 @@ class _Run:
 
     def kill(self):
         """End the process and everything that it started."""
-        import psutil
-
-        processes = [self.tree]
-        with contextlib.suppress(psutil.Error):
-            processes += self.tree.children(recursive=True)
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        self.process.wait()
-        psutil.wait_procs(processes, timeout=3)
+        end(self.process)
 
     def finish(self):
         """Store notebook and record of a process that ended; return the ``Outcome``."""
@@ -297,6 +288,21 @@ def start_papermill(source, output, *, folder, log, environment, options=()):
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the pipeline, which then ends this one
         )
+
+
+def end(process):
+    """End a process (a ``Popen``) and everything that it started."""
+    import psutil
+
+    processes = []
+    with contextlib.suppress(psutil.Error):
+        processes = [psutil.Process(process.pid)]
+        processes += processes[0].children(recursive=True)
+    for member in processes:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    process.wait()
+    psutil.wait_procs(processes, timeout=3)
 
 
 def tree_bytes(process):
