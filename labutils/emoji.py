@@ -169,8 +169,8 @@ def on_background(rgba: Tensor, colour: Tensor | Sequence[int]) -> Tensor:
     """Composite pictures on one colour, or each on its own colour: ``rgb a + colour (1 - a)``.
 
     ``rgba`` is uint8 ``(N, 4, H, W)``; ``colour`` is ``(3,)`` or ``(N, 3)``, integers 0..255 (a
-    random colour for each picture is an augmentation). Returns uint8 RGB ``(N, 3, H, W)``, rounded to nearest.
-    Raises ``TypeError`` and ``ValueError`` for other types, shapes and values.
+    random colour for each picture is an augmentation). Returns uint8 RGB ``(N, 3, H, W)``, rounded
+    to nearest. Raises ``TypeError`` and ``ValueError`` for other types, shapes and values.
     """
     if rgba.dtype != torch.uint8:
         raise TypeError(f"on_background expects uint8 pictures, got {rgba.dtype}")
@@ -208,8 +208,8 @@ class Splits:
       same person as the other gender is left in ``train``.
     - ``held_out_combinations``: a seen concept in a training style, which ``train`` holds only in
       other training styles: can the two be recombined? Whole families of one style are held out.
-    - ``held_out_both``: concepts without a picture in ``train``, in the held-out styles: meaning and
-      style are both new. Among them are concepts that no training style draws.
+    - ``held_out_both``: concepts without a picture in ``train``, in the held-out styles: meaning
+      and style are both new. Among them are concepts that no training style draws.
 
     Pictures of unseen concepts in the validation styles are in no field.
     """
