@@ -135,6 +135,7 @@ class _Run:
     restart: bool  # from nothing, whatever an interrupted run left
     started: float = field(default_factory=time.monotonic)
     peak_bytes: int = 0
+    samples: list = field(default_factory=list)  # (time, bytes)
 
     def __post_init__(self):
         import psutil
@@ -154,41 +155,28 @@ class _Run:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
         self._spent = self.checkpoints / "seconds"  # of the interrupted runs before this one
         self.spent = float(self._spent.read_text()) if self._spent.exists() else 0.0
-        environment = {
-            **os.environ,
-            "LABUTILS_PROFILE": self.profile,
-            "LABUTILS_RESULTS": str(self.results),
+        self.log = self.scratch / "papermill.log"
+        self.process = start_papermill(
+            self.input,
+            self.output,
+            folder=self.source.parent,
+            log=self.log,
+            environment=kernel_environment(self.scratch, self.profile, self.threads, self.root)
             # An interrupted run goes on from here; a smoke run is too short to be worth it.
-            "LABUTILS_CHECKPOINTS": str(self.checkpoints) if self.profile != "smoke" else "",
-            "LABUTILS_PIPELINE": str(os.getpid()),
-            "OMP_NUM_THREADS": str(self.threads),
-            # The chapter imports the labutils whose fingerprint is recorded.
-            "PYTHONPATH": os.pathsep.join(
-                [str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])]
-            ),
-            "PYTHONHASHSEED": "0",
-            # This Python's kernel, whatever kernels and start-up files the user has.
-            "JUPYTER_PREFER_ENV_PATH": "1",
-            "IPYTHONDIR": str(self.scratch / "ipython"),
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        arguments = ["--kernel", "python3", "--cwd", str(self.source.parent)]
-        arguments += ["--no-progress-bar", "--log-level", "ERROR"]
-        self.log = (self.scratch / "papermill.log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _PAPERMILL, str(self.input), str(self.output), *arguments],
-            env=environment,
-            cwd=self.scratch,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the pipeline, which then ends this one
+            | {"LABUTILS_CHECKPOINTS": str(self.checkpoints) if self.profile != "smoke" else ""},
         )
         self.tree = psutil.Process(self.process.pid)
 
     @property
     def seconds(self):
         return time.monotonic() - self.started
+
+    def said(self):
+        """Return the last line that the chapter reported, or an empty text."""
+        with contextlib.suppress(OSError):
+            text = (self.scratch / "progress.log").read_text(encoding="utf-8")
+            return text.strip().rpartition("\n")[2]
+        return ""
 
     def save_spent(self):
         """Remember the time spent, for the run that goes on from the checkpoints of this one."""
@@ -197,14 +185,9 @@ class _Run:
 
     def watch(self):
         """Measure memory and progress; return True while the process runs."""
-        import psutil
-
-        total = 0
-        with contextlib.suppress(psutil.Error):
-            for process in [self.tree, *self.tree.children(recursive=True)]:
-                with contextlib.suppress(psutil.Error):
-                    total += process.memory_info().rss
+        total = tree_bytes(self.tree)
         self.peak_bytes = max(self.peak_bytes, total)
+        self.samples.append((time.time(), total))
         with contextlib.suppress(OSError, notebooks.NotebookError, KeyError):
             changed = self.output.stat().st_mtime_ns
             if changed != self._seen:
@@ -230,9 +213,8 @@ class _Run:
 
     def finish(self):
         """Store notebook and record of a process that ended; return the ``Outcome``."""
-        self.log.close()
         if self.process.returncode:
-            return self.fail(*self._failure())
+            return self.fail(*explain(self.output, self.log, self.process.returncode))
         record_file = self.results / self.profile / f"{self.chapter}.json"
         if not record_file.is_file():
             return self.fail(
@@ -269,39 +251,95 @@ class _Run:
         memory = round(self.peak_bytes / 2**20)
         return Outcome(self.chapter, "failed", note, self.seconds, memory, details.strip())
 
-    def where(self):
-        """Return the number and cell at which the run stopped, or (None, None)."""
-        with contextlib.suppress(OSError, notebooks.NotebookError):
-            notebook = notebooks.read(self.output)
-            # papermill marks an error by cells of its own; they must not shift the numbers
-            cells = [
-                c for c in notebook["cells"] if "papermill-error-cell-tag" not in notebooks.tags(c)
-            ]
-            states = [cell["metadata"].get("papermill", {}) for cell in cells]
-            for key in ("exception", "start_time"):
-                numbers = [number for number, state in enumerate(states) if state.get(key)]
-                if numbers:
-                    return numbers[-1] + 1, cells[numbers[-1]]
-        return None, None
 
-    def _failure(self):
-        number, cell = self.where()
-        log = (self.scratch / "papermill.log").read_text(encoding="utf-8", errors="replace")
-        last = (log.strip().splitlines() or ["no message"])[-1]
-        if number is None:
-            return plain(f"papermill: {last}"), plain(log.strip()[-4000:])
-        errors = [o for o in cell.get("outputs", ()) if o["output_type"] == "error"]
-        if errors:
-            text = errors[0]["evalue"].strip().splitlines()
-            what = f"{errors[0]['ename']}: {text[0] if text else ''}"
-            trace = "\n".join(errors[0]["traceback"])
-        elif self.process.returncode < 0:
-            what, trace = f"papermill was ended by signal {-self.process.returncode}", ""
-        elif "DeadKernelError" in log:
-            what, trace = "the kernel died (out of memory?)", ""
-        else:
-            what, trace = last, log.strip()[-4000:]
-        return f"cell {number}: {plain(what)}", f"{_numbered(number, cell)}\n\n{plain(trace)}"
+def kernel_environment(scratch, profile, threads, package):
+    """Return the environment in which a chapter runs headless; ``scratch`` is its own folder.
+
+    ``package`` is the folder that holds labutils: the chapter imports the labutils whose
+    fingerprint is recorded.
+    """
+    return {
+        **os.environ,
+        "LABUTILS_PROFILE": profile,
+        "LABUTILS_RESULTS": str(scratch / "results"),
+        "LABUTILS_HEADLESS": str(scratch / "progress.log"),
+        "LABUTILS_PIPELINE": str(os.getpid()),
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONPATH": os.pathsep.join(
+            [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+        "PYTHONHASHSEED": "0",
+        # This Python's kernel, whatever kernels and start-up files the user has.
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+def start_papermill(source, output, *, folder, log, environment, options=()):
+    """Start executing a notebook in a process of its own, in ``folder``; return the process."""
+    arguments = ["--kernel", "python3", "--cwd", str(folder), *options]
+    arguments += ["--no-progress-bar", "--log-level", "ERROR"]
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-c", _PAPERMILL, str(source), str(output), *arguments],
+            env=environment,
+            cwd=source.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the pipeline, which then ends this one
+        )
+
+
+def tree_bytes(process):
+    """Return the resident memory of a psutil process and all its descendants."""
+    import psutil
+
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for member in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += member.memory_info().rss
+    return total
+
+
+def where(output):
+    """Return the number and cell at which an executed notebook stopped, or (None, None)."""
+    with contextlib.suppress(OSError, notebooks.NotebookError):
+        # cells that papermill adds for parameters and errors must not shift the numbers
+        cells = [cell for cell in notebooks.read(output)["cells"] if not _of_papermill(cell)]
+        states = [cell["metadata"].get("papermill", {}) for cell in cells]
+        for key in ("exception", "start_time"):
+            numbers = [number for number, state in enumerate(states) if state.get(key)]
+            if numbers:
+                return numbers[-1] + 1, cells[numbers[-1]]
+    return None, None
+
+
+def _of_papermill(cell):
+    return notebooks.tags(cell) & {"papermill-error-cell-tag", "injected-parameters"}
+
+
+def explain(output, log, status):
+    """Return why papermill ended with an exit status: one line, and the details."""
+    number, cell = where(output)
+    log = log.read_text(encoding="utf-8", errors="replace")
+    last = (log.strip().splitlines() or ["no message"])[-1]
+    if number is None:
+        return plain(f"papermill: {last}"), plain(log.strip()[-4000:])
+    errors = [o for o in cell.get("outputs", ()) if o["output_type"] == "error"]
+    if errors:
+        text = errors[0]["evalue"].strip().splitlines()
+        what = f"{errors[0]['ename']}: {text[0] if text else ''}"
+        trace = "\n".join(errors[0]["traceback"])
+    elif status < 0:
+        what, trace = f"papermill was ended by signal {-status}", ""
+    elif "DeadKernelError" in log:
+        what, trace = "the kernel died (out of memory?)", ""
+    else:
+        what, trace = last, log.strip()[-4000:]
+    return f"cell {number}: {plain(what)}", f"{_numbered(number, cell)}\n\n{plain(trace)}"
 
 
 def _numbered(number, cell):
@@ -504,7 +542,7 @@ def _ended(run, timeout):
         return run.finish()
     if not timeout or run.seconds < timeout:
         return None
-    number, cell = run.where()
+    number, cell = where(run.output)
     run.kill()
     at = f"cell {number}: " if number else ""
     note = f"{at}stopped at the time limit of {timeout:g} s"
@@ -574,7 +612,8 @@ class _Progress:
             elif int(run.seconds // 60) > self.minutes.get(run.chapter, 0):
                 self.minutes[run.chapter] = int(run.seconds // 60)
                 done = f"{run.done} of {run.total} cells"
-                print(f"{run.chapter}: {done} after {duration(run.seconds)}", flush=True)
+                line = f"{run.chapter}: {done} after {duration(run.seconds)}"
+                print("; ".join(filter(None, [line, run.said()])), flush=True)
 
     def end(self, run, outcome):
         line = f"{run.chapter}: {outcome.status} after {duration(outcome.seconds)}"
@@ -614,8 +653,8 @@ def table(header, rows):
     return "\n".join(line.rstrip() for line in lines)
 
 
-def summary(outcomes):
-    """Return the table that ends a run: chapter, status, time, peak memory, note."""
+def summary(outcomes, what="chapter"):
+    """Return the table that ends a run: chapter (or another ``what``), status, time and so on."""
     rows = [
         (
             o.chapter,
@@ -626,7 +665,7 @@ def summary(outcomes):
         )
         for o in outcomes
     ]
-    return table(("chapter", "status", "time", "peak memory", "note"), rows)
+    return table((what, "status", "time", "peak memory", "note"), rows)
 
 
 def write_junit(outcomes, profile, file):

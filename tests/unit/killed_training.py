@@ -114,9 +114,9 @@ def main(folder):
         status, first = fork(folder, name)
         assert status == 0
         began[name] = [0, first]
-    for name in ("moments", "other moments"):
+    for name in ("moments 1", "moments 2", "moments 3", "moments 4"):
         firsts, status = [], None
-        for kill_after in (*random.choices(range(2, 7), k=4), None):
+        for kill_after in (*random.choices(range(2, 7), k=5), None):
             if status != 0:
                 status, first = fork(folder, name, kill_after=kill_after)
                 firsts.append(first)
