@@ -12,13 +12,17 @@ import json
 import lzma
 import re
 import subprocess
+import sys
 import tarfile
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from labutils import emoji
-from labutils.data import DataError
+from labutils.data import DataError, cache_folder
+from labutils.training import progress_bar
 
 # The pictures are those of these versions.
 PACKAGES = {
@@ -33,7 +37,10 @@ PACKAGES = {
 }
 WORDS = ("emojibase-data", "17.0.0")
 
-RENDER_SIZE, SIZE = 128, 32
+# Names that changed since a style was drawn, where the words do not know the former name.
+RENAMED = {"flag: Türkiye": {"turkey"}}
+
+RENDER_SIZE, SIZE = 128, emoji.SIZE
 GENDERS = {0: "woman", 1: "man"}
 # Code points that change the person's gender or direction, and those that say who a person is.
 MODIFIERS, PERSONS = {"2640", "2642", "27A1"}, {"1F468", "1F469", "1F9D1"}
@@ -67,7 +74,10 @@ class Package:
 def read_concepts(words: Package) -> list[dict]:
     """Every emoji without skin tone, in the order of Unicode; no letters, tones, hair alone."""
     groups = words.json("meta/groups.json")
-    shortcodes = [words.json(f"en/shortcodes/{name}.json") for name in ("github", "iamcal")]
+    shortcodes = [
+        words.json(f"en/shortcodes/{name}.json")
+        for name in ("cldr", "github", "iamcal", "joypixels")
+    ]
     concepts = []
     for entry in sorted(words.json("en/data.json"), key=lambda entry: entry.get("order", 0)):
         group = groups["groups"].get(str(entry.get("group")))
@@ -78,7 +88,8 @@ def read_concepts(words: Package) -> list[dict]:
         for table in shortcodes:
             found = table.get(code_points, [])
             aliases |= {found} if isinstance(found, str) else set(found)
-        aliases = {re.sub("[-_]", " ", alias) for alias in aliases} - {name.lower()}
+        aliases = {re.sub("[-_]", " ", alias).strip() for alias in aliases} - {name, name.lower()}
+        aliases = {a for a in aliases if len(a) > 2 and not a.isdigit()}
         concepts.append(
             {
                 "name": name,
@@ -126,21 +137,50 @@ def _without_gender(code_points: str) -> str:
 # Pictures
 
 
-def find_icons(style: Package, concepts: list[dict]) -> dict[int, str]:
+def find_icons(style: Package, concepts: list[dict], names: dict[str, set]) -> dict[int, str]:
     """The SVG text for the index of every concept that the style draws.
 
-    By code points without variation selectors where the package has a table of them, otherwise by
-    the name of the icon, which is the emoji's name in lower case with hyphens.
+    By code points without variation selectors where the package has a table of them. Otherwise by
+    the names of the icons: first every concept takes the icon of its own name, then those left over
+    look under its name, aliases and other ``names`` (by code points) among all icons and renamed
+    icons. A picture serves a second concept only if the two differ in gender or direction alone.
     """
     icons, table = style.json("icons.json"), style.json("chars.json")
-    by_points = {_plain(points): name for points, name in table.items()}
-    found = {}
+    found: dict[int, str] = {}
+    if table:
+        by_points = {_plain(points): name for points, name in table.items()}
+        for index, concept in enumerate(concepts):
+            if name := by_points.get(_plain(concept["code_points"])):
+                found[index] = svg_text(icons, name)
+        return found
+    owner: dict[str, str] = {}  # of each picture: whose gender and direction may vary
+    families = [_without_gender(concept["code_points"]) for concept in concepts]
     for index, concept in enumerate(concepts):
-        name = by_points.get(_plain(concept["code_points"])) if table else slug(concept["name"])
-        svg = name and svg_text(icons, name)
-        if svg:
-            found[index] = svg
+        if slug(concept["name"]) in icons["icons"]:
+            found[index] = svg_text(icons, slug(concept["name"]))
+            owner[found[index]] = families[index]
+    for index, concept in enumerate(concepts):
+        others = {slug(alias) for alias in concept["aliases"]} | RENAMED.get(concept["name"], set())
+        if concept["group"] == "flags":
+            others |= {f"flag-for-{name}" for name in others}
+        others |= names.get(_plain(concept["code_points"]), set())
+        for name in (slug(concept["name"]), *sorted(others)) if index not in found else ():
+            svg = svg_text(icons, name)
+            if svg and owner.setdefault(svg, families[index]) == families[index]:
+                found[index] = svg
+                break
     return found
+
+
+def other_names(style: Package) -> dict[str, set]:
+    """For code points without variation selectors: the names of its icon in this style."""
+    icons, table = style.json("icons.json"), style.json("chars.json")
+    names = {_plain(points): {name} for points, name in table.items()}
+    by_name = {name: points for points, known in names.items() for name in known}
+    for alias, target in icons["aliases"].items():
+        if target["parent"] in by_name and not target.get("hFlip"):
+            names[by_name[target["parent"]]].add(alias)
+    return names
 
 
 def _plain(code_points: str) -> str:
@@ -148,8 +188,13 @@ def _plain(code_points: str) -> str:
 
 
 def slug(name: str) -> str:
-    """``flag: Bosnia & Herzegovina`` as ``flag-for-bosnia-and-herzegovina`` and the like."""
-    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    """The name of an icon: ``twelve o\u2019clock`` is ``twelve-oclock``.
+
+    Flags are called ``flag-for-france``.
+    """
+    name = unicodedata.normalize("NFKD", name.lower().replace("flag: ", "flag for "))
+    name = re.sub("[\u0300-\u036f\u2019'.]", "", name.replace("&", "and"))
+    return re.sub("[^a-z0-9]+", "-", name).strip("-")
 
 
 def svg_text(icons: dict, name: str) -> str | None:
@@ -179,24 +224,36 @@ def svg_text(icons: dict, name: str) -> str | None:
 
 
 def render(svg: str) -> np.ndarray:
-    """One drawing as uint8 ``(32, 32, 4)``: rendered at 128 pixels, then shrunk."""
+    """One drawing as uint8 ``(32, 32, 4)``: rendered at 128 pixels, then shrunk by a box filter."""
     import resvg_py
     from PIL import Image
 
     png = resvg_py.svg_to_bytes(svg_string=svg, width=RENDER_SIZE, height=RENDER_SIZE)
-    return shrink(np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA")))
+    picture = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    # PIL weights colours by alpha here: invisible pixels do not bleed into the visible ones.
+    return np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BOX))
 
 
-def shrink(rgba: np.ndarray) -> np.ndarray:
-    """Mean over squares of pixels, of colours weighted by alpha: invisible colours do not count."""
-    factor = len(rgba) // SIZE
-    squares = rgba.reshape(SIZE, factor, SIZE, factor, 4).astype(np.float64)
-    alpha = squares[..., 3:].mean((1, 3))
-    colour = (squares[..., :3] * squares[..., 3:]).mean((1, 3)) / np.maximum(alpha, 1e-9)
-    pixels = np.concatenate([colour, alpha], axis=-1)
-    pixels = (pixels + 0.5).astype(np.uint8)
-    pixels[pixels[..., 3] == 0] = 0
-    return pixels
+def make(folder: Path, packages: Path, only: Callable[[dict], bool] | None = None) -> None:
+    """Write the files of the data set into ``folder`` from packages kept in ``packages``.
+
+    With ``only``, concepts for which it is false are left out.
+    """
+    words = Package(*WORDS, packages)
+    styles = {name: Package(*PACKAGES[name], packages) for name in emoji.STYLES}
+    concepts, names = read_concepts(words), other_names(styles["noto"])
+    pictures = {}
+    for name, style in styles.items():
+        icons = find_icons(style, concepts, names)
+        chosen = [i for i in sorted(icons) if only is None or only(concepts[i])]
+        with progress_bar(len(chosen), name) as bar:
+            rgba = np.zeros((len(chosen), SIZE, SIZE, 4), np.uint8)
+            for row, index in enumerate(chosen):
+                rgba[row] = render(icons[index])
+                bar.update()
+        pictures[name] = rgba, np.array(chosen, np.int16)
+    licences = {name: style.json("info.json") for name, style in styles.items()}
+    write(Path(folder), concepts, pictures, licences)
 
 
 # Files
@@ -255,3 +312,21 @@ def write(
         )
         content = lzma.compress(buffer.getvalue(), filters=XZ)
         (folder / f"{file}.npz.xz").write_bytes(content)
+
+
+def main() -> None:
+    """Rebuild everything, and compare with what is shipped."""
+    shipped = {style.name: style.sha256 for style in emoji.concepts_and_styles()[1]}
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    make(folder, cache_folder() / "emoji-packages")
+    built = json.loads((folder / "emoji.json").read_text(encoding="utf-8"))["styles"]
+    different = [style["name"] for style in built if style["sha256"] != shipped[style["name"]]]
+    for style in built:
+        verdict = "DIFFERENT from" if style["name"] in different else "the same as"
+        print(f"{style['name']}: {style['pictures']} pictures, {verdict} the shipped ones")
+    sys.exit(1 if different else 0)
+
+
+if __name__ == "__main__":
+    main()
