@@ -193,12 +193,16 @@ def slug(name: str) -> str:
     Flags are called ``flag-for-france``.
     """
     name = unicodedata.normalize("NFKD", name.lower().replace("flag: ", "flag for "))
+    name = name.replace("*", "asterisk").replace("#", "pound")
     name = re.sub("[\u0300-\u036f\u2019'.]", "", name.replace("&", "and"))
     return re.sub("[^a-z0-9]+", "-", name).strip("-")
 
 
 def svg_text(icons: dict, name: str) -> str | None:
-    """A whole SVG document for one icon of an Iconify set; None if the set has no such icon."""
+    """A whole SVG document for one icon of an Iconify set; None if the set has no such icon.
+
+    Its picture is square; a drawing that is not keeps its proportions and stands in the middle.
+    """
     flip, entry = False, None
     while entry is None:
         if name in icons["icons"]:
@@ -219,6 +223,7 @@ def svg_text(icons: dict, name: str) -> str | None:
         )
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'width="{RENDER_SIZE}" height="{RENDER_SIZE}" '
         f'viewBox="{box["left"]} {box["top"]} {box["width"]} {box["height"]}">{body}</svg>'
     )
 
