@@ -99,10 +99,10 @@ class EmojiSet:
     def select(self, indices: Tensor) -> EmojiSet:
         """The pictures at ``indices`` (int64 ``(M,)``, or bool ``(N,)`` for a mask), in order."""
         indices = torch.as_tensor(indices, device=self.concept.device)
-        if indices.dtype != torch.bool and indices.is_floating_point():
-            raise TypeError(f"select expects integer indices or a mask, got {indices.dtype}")
         if indices.numel() == 0:
             indices = indices.long()
+        if indices.is_floating_point():
+            raise TypeError(f"select expects integer indices or a mask, got {indices.dtype}")
         return dataclasses.replace(
             self, rgba=self.rgba[indices], concept=self.concept[indices], style=self.style[indices]
         )
