@@ -82,7 +82,8 @@ def render(result: dict) -> str:
     return (
         f"Four seeds of `{result['chapter']}` at profile `smoke` take {one:.0f} s with one worker "
         f"and {two:.0f} s with two, **{result['ratio']:.2f}** of the time ({runs}; "
-        f"{result['machine']}, torch {result['torch']}, joblib {result['joblib']}; {result['date']}).\n"
+        f"{result['machine']}, torch {result['torch']}, joblib {result['joblib']}; "
+        f"{result['date']}).\n"
     )
 
 
