@@ -1,9 +1,10 @@
 # Two commands:   make book   builds the site;   make test   proves it.
-# Others:         execute, data, bench, colab, lint, clean.  `make execute CHAPTERS="04-rs2" PROFILE=small`
+# Others:         archive, execute, data, bench, colab, lint, clean.
+#                 `make execute CHAPTERS="04-rs2" PROFILE=small`
 
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: book test execute data bench colab lint clean
+.PHONY: book archive test execute data bench colab lint clean
 
 PROFILE ?= small
 CHAPTERS ?=
@@ -34,6 +35,9 @@ endef
 
 book: .venv-book/ready
 	.venv-book/bin/python -m labutils book
+
+archive: .venv-book/ready
+	.venv-book/bin/python -m labutils book --archive
 
 test: .venv/ready
 	.venv/bin/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)

@@ -102,12 +102,13 @@ def sweep(chapter, seeds, profile, workers, dask, force):
 
 
 @main.command()
-def book():
+@click.option("--archive", is_flag=True, help="Also pack it into a zip file for reading offline.")
+def book(archive):
     """Build the site into _build/html from stored outputs.
 
     Nothing is executed or downloaded. Warnings are errors.
     """
-    pipeline.book()
+    pipeline.book(archive=archive)
 
 
 @main.command()

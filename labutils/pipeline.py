@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+import zipfile
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from labutils import PROFILES, notebooks, report
 
 DEFAULT_MEMORY_MB = 2000  # of a chapter that has not run before
 POLL_S = 0.2
+ARCHIVE = "learning-from-less.zip"
+NOT_IN_ARCHIVE = {".buildinfo", ".nojekyll", "objects.inv"}  # of use to other programs only
 
 # Runs papermill's command line. It ends itself when the pipeline that started it is gone, so that
 # a killed pipeline leaves no kernel behind (kernels watch their parent in the same way).
@@ -74,6 +77,30 @@ def read_record(chapter, profile, root):
         raise PipelineError(
             f"{file} is not a record ({error}); restore it, or delete it and execute {chapter}"
         ) from None
+
+
+def history_path(chapter, profile, root):
+    """Return where the replaced records of a chapter are kept, one per line."""
+    return root / "results" / "history" / profile / f"{chapter}.jsonl"
+
+
+def keep_superseded(chapter, profile, root, fingerprint):
+    """Append what the present record says to the history, if other code is about to replace it.
+
+    Kept is who measured what with which verdict; the values of each seed are left to the history of
+    the repository. A run of the same code replaces its record without a trace.
+    """
+    old = None if profile == "smoke" else read_record(chapter, profile, root)
+    if old is None or old.get("fingerprint") == fingerprint:
+        return
+    kept = {key: old[key] for key in old if key not in ("settings", "code", "numbers", "claims")}
+    kept["claims"] = [
+        {key: value for key, value in claim.items() if key != "values"} for claim in old["claims"]
+    ]
+    file = history_path(chapter, profile, root)
+    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    line = json.dumps(kept, allow_nan=False, ensure_ascii=False)
+    notebooks.write_text(f"{before}{line}\n", file)
 
 
 def why_stale(chapter, profile, root):
@@ -226,6 +253,7 @@ class _Run:
         record["duration_s"] = round(self.spent + self.seconds, 1)
         record["peak_memory_mb"] = memory
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        keep_superseded(self.chapter, self.profile, self.root, self.fingerprint)
         notebooks.write(notebook, executed_path(self.chapter, self.profile, self.root))
         notebooks.write_text(text, record_path(self.chapter, self.profile, self.root))
         failed_path(self.chapter, self.profile, self.root).unlink(missing_ok=True)
@@ -718,8 +746,11 @@ def write_junit(outcomes, profile, file):
 # --- book ----------------------------------------------------------------------------------------
 
 
-def book(root=None):
+def book(root=None, archive=False):
     """Build the site from stored outputs into ``_build/html``; return the path of its first page.
+
+    With ``archive``, also pack it into ``_build/learning-from-less.zip``, whose pages open from
+    disk without a server.
 
     Nothing is executed; warnings are errors. Raises ``PipelineError`` with the warnings if there
     are any; the whole output is in ``_build/book.log``.
@@ -770,7 +801,21 @@ def book(root=None):
     print(f"  {page.as_uri()}")
     print("or serve it, then open http://localhost:8000:")
     print(f"  python -m http.server 8000 --directory '{page.parent}'", flush=True)
+    if archive:
+        print("To read without a server, unpack this and open index.html:")
+        print(f"  {pack(page.parent, root / '_build' / ARCHIVE)}", flush=True)
     return page
+
+
+def pack(folder, file):
+    """Pack all files of a folder into a zip file that appears whole or not at all."""
+    scratch = file.with_suffix(".tmp")
+    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name not in NOT_IN_ARCHIVE:
+                packed.write(path, Path(file.stem) / path.relative_to(folder))
+    os.replace(scratch, file)
+    return file
 
 
 # --- data ----------------------------------------------------------------------------------------
