@@ -5,6 +5,7 @@ import sys
 import click
 
 from labutils import PROFILES, __version__, notebooks, pipeline
+from labutils import sweep as sweeps
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
@@ -55,13 +56,59 @@ def execute(chapters, profile, jobs, force, junit, timeout):
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
 
 
+class Seeds(click.ParamType):
+    """Seeds as the command line takes them."""
+
+    name = "seeds"
+
+    def convert(self, value, param, ctx):
+        try:
+            return sweeps.parse_seeds(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @main.command()
-def book():
+@click.argument("chapter")
+@click.option("--seeds", type=Seeds(), required=True, metavar="LIST", help="0-9, or 0,3,5-7.")
+@click.option(
+    "--profile", default="small", show_default=True, metavar="|".join(PROFILES),
+    help="Size of the experiments.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N",
+    help="Processes here, one thread each.  [default: what cores and memory allow]",
+)  # fmt: skip
+@click.option(
+    "--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler instead."
+)
+@click.option("--force", is_flag=True, help="Run finished seeds again.")
+def sweep(chapter, seeds, profile, workers, dask, force):
+    """Run one chapter over many seeds; merge the records.
+
+    Each seed is a job of its own. Finished jobs are kept: an interrupted sweep, or one with more
+    seeds, goes on with the rest. Failed jobs are tried once more. The merged record is written to
+    _build/sweep/PROFILE/CHAPTER.json; the book's records and notebooks stay as they are.
+
+    \b
+    python -m labutils sweep 04-rs2 --seeds 0-9
+    python -m labutils sweep 04-rs2 --seeds 0-99 --dask tcp://10.0.0.1:8786
+    """
+    try:
+        outcomes = sweeps.sweep(chapter, seeds, profile, workers=workers, dask=dask, force=force)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(any(outcome.status == "failed" for outcome in outcomes))
+
+
+@main.command()
+@click.option("--archive", is_flag=True, help="Also pack it into a zip file for reading offline.")
+def book(archive):
     """Build the site into _build/html from stored outputs.
 
     Nothing is executed or downloaded. Warnings are errors.
     """
-    pipeline.book()
+    pipeline.book(archive=archive)
 
 
 @main.command()

@@ -14,9 +14,9 @@ import joblib
 import numpy as np
 import torch
 
-from labutils import PROFILES, __version__, notebooks
+from labutils import PROFILES, __version__, jobs, notebooks
 from labutils.ledger import Ledger
-from labutils.training import progress_bar
+from labutils.training import log, progress_bar
 
 
 @dataclass(frozen=True)
@@ -61,32 +61,61 @@ class Chapter:
         """
         folder = os.environ.get("LABUTILS_CHECKPOINTS")
         return (
-            Path(folder) / f"{self.name}-{self.profile}-{self._key}" / f"{run}.pt"
+            Path(folder).expanduser() / f"{self.name}-{self.profile}-{self._key}" / f"{run}.pt"
             if folder
             else None
         )
 
-    def map(self, function: Callable, jobs: Iterable[tuple], description: str) -> list:
-        """`[function(*job) for job in jobs]` with a progress bar; results in the order of the jobs.
+    def map(self, function: Callable, arguments: Iterable[tuple], description: str) -> list:
+        """`[function(*job) for job in arguments]` with a progress bar; results in this order.
 
         On a CPU the chapter's threads become as many processes of one thread each: small networks
         gain nothing from threads inside a layer. Elsewhere the jobs run one after the other here.
+
+        Where checkpoints are kept (see `checkpoint`), the result of every finished job is too, and
+        a job with the same code and arguments is not run again; see `labutils.jobs`.
         """
-        jobs = list(jobs)
-        workers = min(torch.get_num_threads(), len(jobs)) if self.device.type == "cpu" else 1
+        arguments = list(arguments)
+        files = self._files(function, arguments, description)
+        results = [jobs.load(file) if file and file.exists() else None for file in files]
+        left = [k for k, file in enumerate(files) if not file or not file.exists()]
+        workers = min(torch.get_num_threads(), len(left)) if self.device.type == "cpu" else 1
         workers = max(1, workers)  # also without jobs
-        results = []
-        with progress_bar(len(jobs), description) as bar:
+        with progress_bar(len(results), description, initial=len(results) - len(left)) as bar:
             parallel = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)
-            for result in parallel(
-                joblib.delayed(_one_thread)(function, job, workers) for job in jobs
-            ):
-                results.append(result)
+            outcomes = parallel(
+                joblib.delayed(_run)(function, arguments[k], files[k], self.device.type)
+                for k in left
+            )
+            for k, result in zip(left, outcomes, strict=True):
+                results[k] = result
                 bar.update()
         return results
 
+    def identity_parts(self) -> list:
+        """What a job that uses the chapter depends on: what was asked of it, not its ledger."""
+        return [self.name, self.profile, self._key, self.seeds, self.device]
+
+    def _files(self, function, arguments, description) -> list[Path | None]:
+        """Where each job's result is kept; None where it is not."""
+        if self.checkpoint("") is None:
+            return [None] * len(arguments)
+        known = {}
+        try:
+            names = [jobs.identity(function, job, known) for job in arguments]
+        except jobs.NotKept as error:
+            log(f"{description}: results are not kept, for the jobs depend on a {error}")
+            return [None] * len(arguments)
+        files = [self.checkpoint(f"jobs/{name}") for name in names]
+        if done := sum(file.exists() for file in files):
+            log(f"{description}: {done} of {len(files)} jobs were finished before")
+        return files
+
     def save(self) -> Path:
         """Write the chapter's record into results/ and return its path."""
+        if self.device.type == "cuda":
+            reserved = torch.cuda.max_memory_reserved(self.device)
+            self.ledger.peak_gpu_memory_mb = round(reserved / 2**20)
         return self.ledger.save(self.root)
 
 
@@ -138,9 +167,8 @@ def start(
     root = notebooks.find_root()
     fingerprint = notebooks.fingerprint(chapter)
     environment = _environment(device)
-    key = hashlib.sha256(json.dumps([fingerprint, chosen], sort_keys=True).encode()).hexdigest()[
-        :12
-    ]
+    code = fingerprint or notebooks.package_digest()  # on a host that has the notebook alone
+    key = hashlib.sha256(json.dumps([code, chosen], sort_keys=True).encode()).hexdigest()[:12]
     ledger = Ledger(chapter, profile, seeds, chosen, environment, fingerprint)
     print(
         f"{chapter} | profile {profile} | seeds {', '.join(map(str, seeds))} | "
@@ -151,10 +179,21 @@ def start(
     )
 
 
-def _one_thread(function: Callable, job: tuple, workers: int):
-    if workers > 1:
+def _run(function: Callable, job: tuple, file: Path | None, device: str):
+    """One job of `Chapter.map`, in a worker or in the chapter's own process."""
+    threads = torch.get_num_threads()
+    if device == "cpu":
         torch.set_num_threads(1)
-    return function(*job)
+    try:
+        result = function(*job)
+    finally:
+        torch.set_num_threads(threads)
+    if file is not None:
+        try:
+            jobs.save(result, file)
+        except jobs.NotKept as error:
+            log(f"{getattr(function, '__name__', 'a job')}: a result holds a {error}: not kept")
+    return result
 
 
 def _environment(device: torch.device) -> dict[str, str]:

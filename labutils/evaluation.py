@@ -96,8 +96,8 @@ def linear_probe(
     shift = np.array([-shift[0] / 2, shift[0] / 2]) if len(present) == 2 else shift
     weight = features.new_zeros(num_classes, features.shape[1])
     bias = features.new_full((num_classes,), -torch.inf)  # a class never seen is never predicted
-    weight[present] = torch.from_numpy(rows).to(weight)
-    bias[present] = torch.from_numpy(shift).to(bias)
+    weight[present] = torch.from_numpy(rows).float().to(weight.device)
+    bias[present] = torch.from_numpy(shift).float().to(bias.device)
     return LinearProbe(mean, std, weight, bias)
 
 
@@ -162,7 +162,7 @@ def knn_scores(
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
     """Percent of rows of ``scores`` (N, C) whose largest entry is at ``labels`` (N,)."""
-    return 100.0 * (scores.argmax(1) == labels).double().mean().item()
+    return 100.0 * (scores.argmax(1) == labels).sum().item() / len(labels)
 
 
 def _check(features: Tensor, labels: Tensor) -> None:

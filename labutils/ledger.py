@@ -40,16 +40,19 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Student t interval of the mean of `values` (shape (n,), n >= 2), two-sided.
+    """Student t interval of the mean of `values` (shape (n,)), two-sided.
 
-    Raises LedgerError for fewer than two values or values that are not finite.
+    One value says nothing about the spread: its bounds are NaN. Raises LedgerError for no values,
+    another shape, or values that are not finite.
     """
     sample = np.asarray(values, dtype=float)
-    if sample.ndim != 1 or len(sample) < 2:
-        raise LedgerError(f"an interval needs at least 2 values in one dimension, got {values!r}")
+    if sample.ndim != 1 or not len(sample):
+        raise LedgerError(f"an interval needs values in one dimension, got {values!r}")
     if not np.isfinite(sample).all():
         raise LedgerError(f"an interval needs finite values, got {sample.tolist()}")
     mean = float(sample.mean())
+    if len(sample) == 1:
+        return Interval(mean, math.nan, math.nan, confidence, 1)
     if np.ptp(sample) == 0:  # no spread: the t statistic would be 0/0
         return Interval(mean, mean, mean, confidence, len(sample))
     bounds = stats.ttest_1samp(sample, 0.0).confidence_interval(confidence)
@@ -61,7 +64,8 @@ def paired_interval(
 ) -> Interval:
     """Student t interval of the paired difference `first[i] - second[i]` (both shape (n,)).
 
-    Raises LedgerError for unequal lengths, fewer than two pairs, or values that are not finite.
+    Bounds are NaN for one pair. Raises LedgerError for unequal lengths, no pairs, or values that
+    are not finite.
     """
     if len(first) != len(second):
         raise LedgerError(
@@ -104,6 +108,7 @@ class Ledger:
         }
         self.claims: dict[str, dict] = {}
         self.numbers: dict[str, dict] = {}
+        self.peak_gpu_memory_mb: int | None = None
 
     def number(self, name: str, value: float, unit: str = "") -> float:
         """Record a measured number under `name` and make it quotable in prose as {glue:text}`name`.
@@ -203,6 +208,18 @@ class Ledger:
             )
         return pd.DataFrame(rows)
 
+    def record(self) -> dict:
+        """What `save` writes."""
+        return {
+            **self._head,
+            "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "duration_s": round(perf_counter() - self._started, 1),
+            "peak_memory_mb": None,  # the pipeline measures it from outside
+            "peak_gpu_memory_mb": self.peak_gpu_memory_mb,
+            "claims": list(self.claims.values()),
+            "numbers": self.numbers,
+        }
+
     def save(self, root: Path) -> Path:
         """Write results/PROFILE/CHAPTER.json under `root` (or $LABUTILS_RESULTS) atomically.
 
@@ -210,16 +227,8 @@ class Ledger:
         """
         folder = Path(os.environ.get("LABUTILS_RESULTS") or Path(root) / "results")
         path = folder / self._head["profile"] / f"{self._head['chapter']}.json"
-        record = {
-            **self._head,
-            "finished": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "duration_s": round(perf_counter() - self._started, 1),
-            "peak_memory_mb": None,  # the pipeline measures it from outside
-            "claims": list(self.claims.values()),
-            "numbers": self.numbers,
-        }
         try:
-            text = json.dumps(record, indent=1, allow_nan=False)
+            text = json.dumps(self.record(), indent=1, allow_nan=False)
         except ValueError as error:
             raise LedgerError(
                 f"the record of {self._head['chapter']} is not JSON: {error}"

@@ -23,7 +23,7 @@ import types
 from pathlib import Path
 
 # Modules that cannot change a result: the package's front page, figures and the pipeline itself.
-NOT_IN_FINGERPRINT = {"__init__", "__main__", "notebooks", "pipeline", "plots"}
+NOT_IN_FINGERPRINT = {"__init__", "__main__", "notebooks", "pipeline", "plots", "report", "sweep"}
 
 CHAPTER_NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 MAX_LINES, MAX_TECHNIQUE_LINES, MAX_PRINTED_LINES = 40, 30, 20
@@ -211,7 +211,7 @@ def _make_module(file, chapter, imports, technique):
         for filename, source in parts:
             label = f"{chapter}, {filename.rpartition(', ')[2]}"
             code = compile(source, filename, "exec")
-            for used in _global_names(code):
+            for used in global_names(code):
                 needed.setdefault(used, label)
             try:
                 exec(code, module.__dict__)
@@ -237,7 +237,7 @@ def _undefined(label, name):
     )
 
 
-def _global_names(code):
+def global_names(code):
     """Yield the names that a code object and everything inside it look up as globals."""
     instructions = list(dis.get_instructions(code))
     own = {i.argval for i in instructions if i.opname == "STORE_NAME"}  # of a class body
@@ -248,7 +248,7 @@ def _global_names(code):
             yield instruction.argval
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
+            yield from global_names(constant)
 
 
 # --- fingerprint ---------------------------------------------------------------------------------
@@ -287,6 +287,12 @@ def fingerprint_parts(chapter, root=None):
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         queue += _labutils_imports(source, root, tuple(package.split(".")))
     return parts
+
+
+def package_digest():
+    """Return 16 hex digits that change when code of the installed package changes."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return _digest("\n".join(_normalise(file.read_text(encoding="utf-8")) for file in files))
 
 
 def _digest(text):

@@ -14,14 +14,17 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+import zipfile
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labutils import PROFILES, notebooks
+from labutils import PROFILES, notebooks, report
 
 DEFAULT_MEMORY_MB = 2000  # of a chapter that has not run before
 POLL_S = 0.2
+ARCHIVE = "learning-from-less.zip"
+NOT_IN_ARCHIVE = {".buildinfo", ".nojekyll", "objects.inv"}  # of use to other programs only
 
 # Runs papermill's command line. It ends itself when the pipeline that started it is gone, so that
 # a killed pipeline leaves no kernel behind (kernels watch their parent in the same way).
@@ -74,6 +77,31 @@ def read_record(chapter, profile, root):
         raise PipelineError(
             f"{file} is not a record ({error}); restore it, or delete it and execute {chapter}"
         ) from None
+
+
+def history_path(chapter, profile, root):
+    """Return where the replaced records of a chapter are kept, one per line."""
+    return root / "results" / "history" / profile / f"{chapter}.jsonl"
+
+
+def keep_superseded(chapter, profile, root, fingerprint):
+    """Append what the present record says to the history, if other code is about to replace it.
+
+    Kept is who measured what with which verdict; the values of each seed are left to the history of
+    the repository. A run of the same code replaces its record without a trace.
+    """
+    old = None if profile == "smoke" else read_record(chapter, profile, root)
+    if old is None or old.get("fingerprint") == fingerprint:
+        return
+    kept = {key: old[key] for key in old if key not in ("settings", "code", "numbers", "claims")}
+    kept["claims"] = [
+        {key: value for key, value in claim.items() if key != "values"}
+        for claim in old.get("claims", ())
+    ]
+    file = history_path(chapter, profile, root)
+    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    line = json.dumps(kept, allow_nan=False, ensure_ascii=False)
+    notebooks.write_text(f"{before}{line}\n", file)
 
 
 def why_stale(chapter, profile, root):
@@ -135,6 +163,7 @@ class _Run:
     restart: bool  # from nothing, whatever an interrupted run left
     started: float = field(default_factory=time.monotonic)
     peak_bytes: int = 0
+    samples: list = field(default_factory=list)  # (time, bytes)
 
     def __post_init__(self):
         import psutil
@@ -154,41 +183,28 @@ class _Run:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
         self._spent = self.checkpoints / "seconds"  # of the interrupted runs before this one
         self.spent = float(self._spent.read_text()) if self._spent.exists() else 0.0
-        environment = {
-            **os.environ,
-            "LABUTILS_PROFILE": self.profile,
-            "LABUTILS_RESULTS": str(self.results),
+        self.log = self.scratch / "papermill.log"
+        self.process = start_papermill(
+            self.input,
+            self.output,
+            folder=self.source.parent,
+            log=self.log,
+            environment=kernel_environment(self.scratch, self.profile, self.threads, self.root)
             # An interrupted run goes on from here; a smoke run is too short to be worth it.
-            "LABUTILS_CHECKPOINTS": str(self.checkpoints) if self.profile != "smoke" else "",
-            "LABUTILS_PIPELINE": str(os.getpid()),
-            "OMP_NUM_THREADS": str(self.threads),
-            # The chapter imports the labutils whose fingerprint is recorded.
-            "PYTHONPATH": os.pathsep.join(
-                [str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])]
-            ),
-            "PYTHONHASHSEED": "0",
-            # This Python's kernel, whatever kernels and start-up files the user has.
-            "JUPYTER_PREFER_ENV_PATH": "1",
-            "IPYTHONDIR": str(self.scratch / "ipython"),
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        arguments = ["--kernel", "python3", "--cwd", str(self.source.parent)]
-        arguments += ["--no-progress-bar", "--log-level", "ERROR"]
-        self.log = (self.scratch / "papermill.log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _PAPERMILL, str(self.input), str(self.output), *arguments],
-            env=environment,
-            cwd=self.scratch,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the pipeline, which then ends this one
+            | {"LABUTILS_CHECKPOINTS": str(self.checkpoints) if self.profile != "smoke" else ""},
         )
         self.tree = psutil.Process(self.process.pid)
 
     @property
     def seconds(self):
         return time.monotonic() - self.started
+
+    def said(self):
+        """Return the last line that the chapter reported, or an empty text."""
+        with contextlib.suppress(OSError):
+            text = (self.scratch / "progress.log").read_text(encoding="utf-8")
+            return text.strip().rpartition("\n")[2]
+        return ""
 
     def save_spent(self):
         """Remember the time spent, for the run that goes on from the checkpoints of this one."""
@@ -197,14 +213,9 @@ class _Run:
 
     def watch(self):
         """Measure memory and progress; return True while the process runs."""
-        import psutil
-
-        total = 0
-        with contextlib.suppress(psutil.Error):
-            for process in [self.tree, *self.tree.children(recursive=True)]:
-                with contextlib.suppress(psutil.Error):
-                    total += process.memory_info().rss
+        total = tree_bytes(self.tree)
         self.peak_bytes = max(self.peak_bytes, total)
+        self.samples.append((time.time(), total))
         with contextlib.suppress(OSError, notebooks.NotebookError, KeyError):
             changed = self.output.stat().st_mtime_ns
             if changed != self._seen:
@@ -217,22 +228,13 @@ class _Run:
 
     def kill(self):
         """End the process and everything that it started."""
-        import psutil
-
-        processes = [self.tree]
-        with contextlib.suppress(psutil.Error):
-            processes += self.tree.children(recursive=True)
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        self.process.wait()
-        psutil.wait_procs(processes, timeout=3)
+        end(self.process)
 
     def finish(self):
         """Store notebook and record of a process that ended; return the ``Outcome``."""
-        self.log.close()
+        self.keep_cells()
         if self.process.returncode:
-            return self.fail(*self._failure())
+            return self.fail(*explain(self.output, self.log, self.process.returncode))
         record_file = self.results / self.profile / f"{self.chapter}.json"
         if not record_file.is_file():
             return self.fail(
@@ -252,11 +254,18 @@ class _Run:
         record["duration_s"] = round(self.spent + self.seconds, 1)
         record["peak_memory_mb"] = memory
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        keep_superseded(self.chapter, self.profile, self.root, self.fingerprint)
         notebooks.write(notebook, executed_path(self.chapter, self.profile, self.root))
         notebooks.write_text(text, record_path(self.chapter, self.profile, self.root))
         failed_path(self.chapter, self.profile, self.root).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return Outcome(self.chapter, "executed", "", self.seconds, memory)
+
+    def keep_cells(self):
+        """Store time and memory of each cell for the report; no part of the notebook."""
+        with contextlib.suppress(OSError, notebooks.NotebookError):
+            measured = report.cells(notebooks.read(self.output), self.samples)
+            report.keep(self.chapter, self.profile, self.root, measured)
 
     def fail(self, note, details):
         """Keep the partial notebook; return the ``Outcome`` of a failure."""
@@ -269,39 +278,110 @@ class _Run:
         memory = round(self.peak_bytes / 2**20)
         return Outcome(self.chapter, "failed", note, self.seconds, memory, details.strip())
 
-    def where(self):
-        """Return the number and cell at which the run stopped, or (None, None)."""
-        with contextlib.suppress(OSError, notebooks.NotebookError):
-            notebook = notebooks.read(self.output)
-            # papermill marks an error by cells of its own; they must not shift the numbers
-            cells = [
-                c for c in notebook["cells"] if "papermill-error-cell-tag" not in notebooks.tags(c)
-            ]
-            states = [cell["metadata"].get("papermill", {}) for cell in cells]
-            for key in ("exception", "start_time"):
-                numbers = [number for number, state in enumerate(states) if state.get(key)]
-                if numbers:
-                    return numbers[-1] + 1, cells[numbers[-1]]
-        return None, None
 
-    def _failure(self):
-        number, cell = self.where()
-        log = (self.scratch / "papermill.log").read_text(encoding="utf-8", errors="replace")
-        last = (log.strip().splitlines() or ["no message"])[-1]
-        if number is None:
-            return plain(f"papermill: {last}"), plain(log.strip()[-4000:])
-        errors = [o for o in cell.get("outputs", ()) if o["output_type"] == "error"]
-        if errors:
-            text = errors[0]["evalue"].strip().splitlines()
-            what = f"{errors[0]['ename']}: {text[0] if text else ''}"
-            trace = "\n".join(errors[0]["traceback"])
-        elif self.process.returncode < 0:
-            what, trace = f"papermill was ended by signal {-self.process.returncode}", ""
-        elif "DeadKernelError" in log:
-            what, trace = "the kernel died (out of memory?)", ""
-        else:
-            what, trace = last, log.strip()[-4000:]
-        return f"cell {number}: {plain(what)}", f"{_numbered(number, cell)}\n\n{plain(trace)}"
+def kernel_environment(scratch, profile, threads, package):
+    """Return the environment in which a chapter runs headless; ``scratch`` is its own folder.
+
+    ``package`` is the folder that holds labutils: the chapter imports the labutils whose
+    fingerprint is recorded.
+    """
+    return {
+        **os.environ,
+        "LABUTILS_PROFILE": profile,
+        "LABUTILS_RESULTS": str(scratch / "results"),
+        "LABUTILS_HEADLESS": str(scratch / "progress.log"),
+        "LABUTILS_PIPELINE": str(os.getpid()),
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONPATH": os.pathsep.join(
+            [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+        "PYTHONHASHSEED": "0",
+        # This Python's kernel, whatever kernels and start-up files the user has.
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+def start_papermill(source, output, *, folder, log, environment, options=()):
+    """Start executing a notebook in a process of its own, in ``folder``; return the process."""
+    arguments = ["--kernel", "python3", "--cwd", str(folder), *options]
+    arguments += ["--no-progress-bar", "--log-level", "ERROR"]
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-c", _PAPERMILL, str(source), str(output), *arguments],
+            env=environment,
+            cwd=source.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the pipeline, which then ends this one
+        )
+
+
+def end(process):
+    """End a process (a ``Popen``) and everything that it started."""
+    import psutil
+
+    processes = []
+    with contextlib.suppress(psutil.Error):
+        processes = [psutil.Process(process.pid)]
+        processes += processes[0].children(recursive=True)
+    for member in processes:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    process.wait()
+    psutil.wait_procs(processes, timeout=3)
+
+
+def tree_bytes(process):
+    """Return the resident memory of a psutil process and all its descendants."""
+    import psutil
+
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for member in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += member.memory_info().rss
+    return total
+
+
+def where(output):
+    """Return the number and cell at which an executed notebook stopped, or (None, None)."""
+    with contextlib.suppress(OSError, notebooks.NotebookError):
+        # cells that papermill adds for parameters and errors must not shift the numbers
+        cells = [cell for cell in notebooks.read(output)["cells"] if not _of_papermill(cell)]
+        states = [cell["metadata"].get("papermill", {}) for cell in cells]
+        for key in ("exception", "start_time"):
+            numbers = [number for number, state in enumerate(states) if state.get(key)]
+            if numbers:
+                return numbers[-1] + 1, cells[numbers[-1]]
+    return None, None
+
+
+def _of_papermill(cell):
+    return notebooks.tags(cell) & {"papermill-error-cell-tag", "injected-parameters"}
+
+
+def explain(output, log, status):
+    """Return why papermill ended with an exit status: one line, and the details."""
+    number, cell = where(output)
+    log = log.read_text(encoding="utf-8", errors="replace")
+    last = (log.strip().splitlines() or ["no message"])[-1]
+    if number is None:
+        return plain(f"papermill: {last}"), plain(log.strip()[-4000:])
+    errors = [o for o in cell.get("outputs", ()) if o["output_type"] == "error"]
+    if errors:
+        text = errors[0]["evalue"].strip().splitlines()
+        what = f"{errors[0]['ename']}: {text[0] if text else ''}"
+        trace = "\n".join(errors[0]["traceback"])
+    elif status < 0:
+        what, trace = f"papermill was ended by signal {-status}", ""
+    elif "DeadKernelError" in log:
+        what, trace = "the kernel died (out of memory?)", ""
+    else:
+        what, trace = last, log.strip()[-4000:]
+    return f"cell {number}: {plain(what)}", f"{_numbered(number, cell)}\n\n{plain(trace)}"
 
 
 def _numbered(number, cell):
@@ -416,7 +496,11 @@ def execute(
             if outcome.status == "failed":
                 print(f"\n{outcome.chapter} failed: {outcome.note}\n{outcome.details}")
         if ordered:
-            print("\n" + summary(ordered), flush=True)
+            page = report.write(ordered, profile, root, read_record, duration, memory)
+            print(
+                f"\n{summary(ordered)}\n\nTime and memory of every cell: {page.as_uri()}",
+                flush=True,
+            )
         if junit:
             write_junit(ordered, profile, junit)
     return ordered
@@ -504,8 +588,9 @@ def _ended(run, timeout):
         return run.finish()
     if not timeout or run.seconds < timeout:
         return None
-    number, cell = run.where()
+    number, cell = where(run.output)
     run.kill()
+    run.keep_cells()
     at = f"cell {number}: " if number else ""
     note = f"{at}stopped at the time limit of {timeout:g} s"
     return run.fail(note, _numbered(number, cell) if number else "")
@@ -574,7 +659,8 @@ class _Progress:
             elif int(run.seconds // 60) > self.minutes.get(run.chapter, 0):
                 self.minutes[run.chapter] = int(run.seconds // 60)
                 done = f"{run.done} of {run.total} cells"
-                print(f"{run.chapter}: {done} after {duration(run.seconds)}", flush=True)
+                line = f"{run.chapter}: {done} after {duration(run.seconds)}"
+                print("; ".join(filter(None, [line, run.said()])), flush=True)
 
     def end(self, run, outcome):
         line = f"{run.chapter}: {outcome.status} after {duration(outcome.seconds)}"
@@ -614,8 +700,8 @@ def table(header, rows):
     return "\n".join(line.rstrip() for line in lines)
 
 
-def summary(outcomes):
-    """Return the table that ends a run: chapter, status, time, peak memory, note."""
+def summary(outcomes, what="chapter"):
+    """Return the table that ends a run: chapter (or another ``what``), status, time and so on."""
     rows = [
         (
             o.chapter,
@@ -626,7 +712,7 @@ def summary(outcomes):
         )
         for o in outcomes
     ]
-    return table(("chapter", "status", "time", "peak memory", "note"), rows)
+    return table((what, "status", "time", "peak memory", "note"), rows)
 
 
 def write_junit(outcomes, profile, file):
@@ -661,8 +747,11 @@ def write_junit(outcomes, profile, file):
 # --- book ----------------------------------------------------------------------------------------
 
 
-def book(root=None):
+def book(root=None, archive=False):
     """Build the site from stored outputs into ``_build/html``; return the path of its first page.
+
+    With ``archive``, also pack it into ``_build/learning-from-less.zip``, whose pages open from
+    disk without a server.
 
     Nothing is executed; warnings are errors. Raises ``PipelineError`` with the warnings if there
     are any; the whole output is in ``_build/book.log``.
@@ -713,7 +802,21 @@ def book(root=None):
     print(f"  {page.as_uri()}")
     print("or serve it, then open http://localhost:8000:")
     print(f"  python -m http.server 8000 --directory '{page.parent}'", flush=True)
+    if archive:
+        print("To read without a server, unpack this and open index.html:")
+        print(f"  {pack(page.parent, root / '_build' / ARCHIVE)}", flush=True)
     return page
+
+
+def pack(folder, file):
+    """Pack all files of a folder into a zip file that appears whole or not at all."""
+    scratch = file.with_suffix(".tmp")
+    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name not in NOT_IN_ARCHIVE:
+                packed.write(path, Path(file.stem) / path.relative_to(folder))
+    os.replace(scratch, file)
+    return file
 
 
 # --- data ----------------------------------------------------------------------------------------

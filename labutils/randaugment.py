@@ -167,11 +167,12 @@ def _posterize_table(images, bits):
 
 def _auto_contrast_table(images, _):
     pixels = images.flatten(2)
-    low, high = pixels.amin(2, keepdim=True).double(), pixels.amax(2, keepdim=True).double()
+    device = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
+    low, high = (x(2, keepdim=True).to(device).double() for x in (pixels.amin, pixels.amax))
     scale = 255.0 / (high - low).clamp(min=1)
-    levels = _levels(images).double()
+    levels = _levels(images).to(device).double()
     stretched = (levels * scale + -low * scale).clamp(0, 255).floor()
-    return torch.where(high > low, stretched, levels)
+    return torch.where(high > low, stretched, levels).float().to(images.device)
 
 
 def _equalize_table(images, _):

@@ -4,8 +4,10 @@ The chapter writes the loss of a step; the loop does what every run needs: sched
 checkpoints, a clock that leaves evaluation out, and a stop when the loss is no longer finite.
 """
 
+import contextlib
 import math
 import os
+import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from time import monotonic, perf_counter
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm
 
 PRECISIONS = ("float32", "auto")
@@ -60,12 +63,44 @@ def cosine_schedule(
 
 
 def progress_bar(total: int, description: str, **options) -> tqdm:
-    """A tqdm bar with time left; silent when the environment variable LABUTILS_HEADLESS is set."""
-    return tqdm(total=total, desc=description, disable=_headless(), dynamic_ncols=True, **options)
+    """A tqdm bar with time left; a plain line a minute when LABUTILS_HEADLESS is set.
+
+    The lines go to the file that this environment variable names, or to stderr when it is 1.
+    """
+    if not _headless():
+        return tqdm(total=total, desc=description, dynamic_ncols=True, **options)
+    return plain_tqdm(
+        total=total, desc=description, file=_Lines(), mininterval=60, maxinterval=60, delay=60,
+        bar_format="{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left",
+        **{**options, "leave": False},
+    )  # fmt: skip
 
 
-def _headless() -> bool:
-    return bool(os.environ.get("LABUTILS_HEADLESS"))
+def log(text: str) -> None:
+    """Print a line for whoever watches; a stored notebook must not depend on interruptions."""
+    if _headless():
+        _Lines().write(text)
+    else:
+        print(text)
+
+
+def _headless() -> str:
+    return os.environ.get("LABUTILS_HEADLESS") or ""
+
+
+class _Lines:
+    """Where a headless run reports: whole lines, without what a terminal would write over."""
+
+    def write(self, text: str) -> None:
+        if text := text.strip():
+            if _headless() == "1":
+                print(text, file=sys.stderr, flush=True)
+            else:
+                with open(_headless(), "a", encoding="utf-8") as stream:
+                    stream.write(text + "\n")
+
+    def flush(self) -> None:
+        pass
 
 
 def train(
@@ -116,7 +151,7 @@ def train(
         rate = learning_rate(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext():
             loss = step_loss(step)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
@@ -165,7 +200,7 @@ def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     model.eval()
     correct = predict(model, inputs).argmax(1) == labels
     model.train(was_training)
-    return 100.0 * correct.double().mean().item()
+    return 100.0 * correct.sum().item() / len(correct)
 
 
 def _autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
@@ -249,6 +284,5 @@ def _resume(path, parts, generators, history, num_steps) -> tuple[int, float]:
     history.losses[: content["step"]] = content["losses"]
     history.evaluations.update(content["evaluations"])
     history.seconds.update(content["evaluation_seconds"])
-    if not _headless():  # a stored notebook must not depend on interruptions
-        print(f"resumed {Path(path).stem} at step {content['step']} of {num_steps}")
+    log(f"resumed {Path(path).stem} at step {content['step']} of {num_steps}")
     return content["step"], content["seconds"]

@@ -2,14 +2,15 @@
 
 Random resized crop, mirror image, colour jitter in random order, grey, Gaussian blur (Chen et al.
 2020a, appendix A). Every image draws its own parameters from a ``torch.Generator``; all images are
-transformed together. Cropping with resizing, mirroring and blurring are linear in rows and columns
-of an image, so that two batched matrix products do each of them. The deterministic functions agree
-with torchvision's operations for equal parameters.
+transformed together: rows are resampled by copying whole rows, columns are rows of the transposed
+image, and colour operations are done to those images whose turn it is. The deterministic functions
+agree with torchvision's operations for equal parameters.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from torch.nn import functional as F
 
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green, blue, as in torchvision
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
+
+_CPU_CHUNK = 128  # images that are worked on together: what a core's cache can hold
 
 
 @dataclass(frozen=True)
@@ -62,42 +65,54 @@ def two_views(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tup
     brightness and contrast need C = 3 and are left out otherwise. Returns two float32 tensors of
     the same shape with values in 0..1. ``generator`` may live on the CPU when the images do not.
     """
-    views = random_view(torch.cat([images, images]), recipe, generator)
+    views = _views(images, 2, recipe, generator)
     return views[: len(images)], views[len(images) :]
 
 
 def random_view(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """One random view of each image; see :func:`two_views`."""
+    return _views(images, 1, recipe, generator)
+
+
+def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
     images = _unit_range(images)
-    n, channels, height, width = images.shape
-    if n == 0:
-        return images
+    _, channels, height, width = images.shape
+    n = copies * len(images)
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=generator.device)
+        return torch.rand(shape, generator=generator, device=generator.device).cpu()
 
     def happens(probability: float) -> Tensor:
         return uniform(n) < probability
 
-    box = crop_boxes(n, height, width, recipe.scale, recipe.aspect, generator)
-    views = resized_crop(images, *box, flipped=happens(recipe.flip_probability))
-    if recipe.strength > 0 and recipe.jitter_probability > 0:
-        spread = torch.tensor([0.8, 0.8, 0.8, 0.2])[:, None] * recipe.strength
-        change = (2 * uniform(len(OPERATIONS), n).cpu() - 1) * spread
-        change = change * happens(recipe.jitter_probability).cpu()
-        # a factor below 0 cannot be: torchvision cuts the range there
-        factors = [(1 + c).clamp_(min=0) for c in change[:3]] + [change[3]]
-        order = uniform(n, len(OPERATIONS)).argsort(1)
-        views = colour_jitter(views, *factors, order)
-    if recipe.grey_probability > 0 and channels == 3:
-        views = torch.where(_per_image(happens(recipe.grey_probability), views), grey(views), views)
-    if recipe.blur_probability > 0:
-        low, high = recipe.blur_sigma
-        sigma = low + (high - low) * uniform(n)
-        chosen = happens(recipe.blur_probability).nonzero()[:, 0]
-        kernel = 2 * (int(recipe.blur_kernel * height) // 2) + 1
-        at = chosen.to(views.device)
-        views = views.index_copy(0, at, gaussian_blur(views[at], sigma[chosen], max(kernel, 3)))
+    boxes = crop_boxes(n, height, width, recipe.scale, recipe.aspect, generator)
+    flipped = happens(recipe.flip_probability)
+    spread = torch.tensor([0.8, 0.8, 0.8, 0.2])[:, None] * recipe.strength
+    change = (2 * uniform(len(OPERATIONS), n) - 1) * spread * happens(recipe.jitter_probability)
+    change[:3].clamp_(min=-1)  # a factor below 0 cannot be: torchvision cuts the range there
+    order = uniform(n, len(OPERATIONS)).argsort(1)
+    grey_ones, blurred = happens(recipe.grey_probability), happens(recipe.blur_probability)
+    low, high = recipe.blur_sigma
+    sigma = low + (high - low) * uniform(n)
+    kernel = max(3, 2 * (int(recipe.blur_kernel * height) // 2) + 1)
+
+    rows = _stretch(height, boxes[0], boxes[2])
+    columns = _stretch(width, boxes[1], boxes[3], flipped)
+    turns = _turns(change, order, colour=channels == 3)
+    source = torch.arange(n) % max(len(images), 1)
+    views = images.new_empty((n, channels, height, width))
+    size = _CPU_CHUNK if images.device.type == "cpu" else max(n, 1)
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        view = views[part]
+        _crop(images, source[part], [x[part] for x in rows], [x[part] for x in columns], out=view)
+        _jitter(view, turns[..., part])
+        if channels == 3:
+            _on_some(view, grey_ones[part], lambda chosen, _: grey(chosen).expand_as(chosen))
+        _on_some(
+            view, blurred[part],
+            lambda chosen, at, s=sigma[part]: gaussian_blur(chosen, s[at], kernel),
+        )  # fmt: skip
     return views
 
 
@@ -152,9 +167,9 @@ def resized_crop(
     torchvision's ``resized_crop`` to the original size (where antialiasing has no effect, since
     the crop is never larger than the result).
     """
-    rows = _interpolation(images.shape[2], top, height, images)
-    columns = _interpolation(images.shape[3], left, width, images, flipped)
-    return _rows_columns(images, rows, columns)
+    rows = _stretch(images.shape[2], top, height)
+    columns = _stretch(images.shape[3], left, width, flipped)
+    return _crop(images, torch.arange(len(images)), rows, columns, out=torch.empty_like(images))
 
 
 def colour_jitter(
@@ -171,29 +186,8 @@ def colour_jitter(
     ``(N, 4)``, row n being the order of :data:`OPERATIONS` for image n. Values are cut to 0..1
     after each operation, as in torchvision. Without three channels, saturation and hue are skipped.
     """
-    colour = images.shape[1] == 3
-    order = order.cpu()
-    factors = torch.stack([brightness, contrast, saturation]).cpu().float()
-    if not colour:  # the order of the two that are left
-        first = (order == 1).long().argmax(1) < (order == 0).long().argmax(1)
-        order = torch.stack([first.long(), 1 - first.long()], 1)
-    for position in range(order.shape[1]):
-        operation = order[:, position]
-        factor = factors.gather(0, operation.clamp(max=2)[None])[0]
-        factor = torch.where(operation == 3, 1.0, factor)  # hue comes below
-        blend = _per_image((1 - factor) * (operation == 1), images)
-        if colour:
-            pale = grey(images)
-            base = blend * pale.mean((1, 2, 3), keepdim=True)
-            base = base + _per_image((1 - factor) * (operation == 2), images) * pale
-        else:
-            base = blend * images.mean((1, 2, 3), keepdim=True)
-        images = torch.addcmul(base, images, _per_image(factor, images)).clamp_(0, 1)
-        if colour:
-            chosen = ((operation == 3) & (hue.cpu() != 0)).nonzero()[:, 0]
-            at = chosen.to(images.device)
-            images = images.index_copy(0, at, _shift_hue(images[at], hue.cpu()[chosen]))
-    return images
+    change = torch.stack([brightness - 1, contrast - 1, saturation - 1, hue]).cpu()
+    return _jitter(images.clone(), _turns(change, order.cpu(), colour=images.shape[1] == 3))
 
 
 def grey(images: Tensor) -> Tensor:
@@ -218,16 +212,15 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     distance = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     sigma = sigma.to(images.device, images.dtype)[:, None]
     weights = (-0.5 * (distance / sigma).square()).exp()
-    weights = weights / weights.sum(1, keepdim=True)
-
-    def matrix(size: int) -> Tensor:
-        eye = torch.eye(size, device=images.device, dtype=images.dtype)
-        # row i of `taps[o]` picks the pixel at i + o - reach, reflected at the borders
-        padded = F.pad(eye[None], (reach, reach), mode="reflect")[0]
-        taps = padded.unfold(1, size, 1).permute(1, 2, 0)
-        return (weights @ taps.reshape(kernel_size, -1)).view(-1, size, size)
-
-    return _rows_columns(images, matrix(images.shape[2]), matrix(images.shape[3]))
+    weights = (weights / weights.sum(1, keepdim=True)).unbind(1)
+    for dimension, size in ((2, images.shape[2]), (3, images.shape[3])):
+        border = (0, 0, reach, reach) if dimension == 2 else (reach, reach, 0, 0)
+        padded = F.pad(images, border, mode="reflect")
+        taps = [padded.narrow(dimension, k, size) for k in range(kernel_size)]
+        images = taps[0] * weights[0].view(-1, 1, 1, 1)
+        for tap, weight in zip(taps[1:], weights[1:], strict=True):
+            images += tap * weight.view(-1, 1, 1, 1)
+    return images
 
 
 def _unit_range(images: Tensor) -> Tensor:
@@ -245,28 +238,80 @@ def _per_image(values: Tensor, images: Tensor) -> Tensor:
     return values.to(images.device, dtype, non_blocking=True).view(-1, 1, 1, 1)
 
 
-def _interpolation(
-    size: int, start: Tensor, length: Tensor, images: Tensor, flipped: Tensor | None = None
-) -> Tensor:
-    """(N, size, size): row i holds the weights of the input pixels in output pixel i."""
-    device = images.device
-    start, length = (x.to(device, torch.float32)[:, None] for x in (start, length))
-    output = torch.arange(size, device=device, dtype=torch.float32)
-    place = (output + 0.5) * (length / size) - 0.5
+def _on_some(images: Tensor, chosen: Tensor, function: Callable) -> None:
+    """Replace the images where `chosen` (N,) holds by function(those images, their indices)."""
+    chosen = chosen.nonzero()[:, 0]
+    if len(chosen):
+        at = chosen.to(images.device, non_blocking=True)
+        images.index_copy_(0, at, function(images.index_select(0, at), chosen))
+
+
+def _stretch(
+    size: int, start: Tensor, length: Tensor, reverse: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Which of `size` rows lies above each new row, and the share of the row below it; (N, size).
+
+    The new rows are start[n] .. start[n] + length[n] - 1, stretched to the whole size.
+    """
+    start, length = (x.cpu().float()[:, None] for x in (start, length))
+    place = (torch.arange(size) + 0.5) * (length / size) - 0.5
     place = start + torch.minimum(place.clamp_(min=0), length - 1)
-    if flipped is not None:
-        place = torch.where(flipped.to(device)[:, None], place.flip(1), place)
-    weights = place[:, :, None] - output  # of the two neighbours: 1 - distance
-    return weights.abs_().neg_().add_(1).clamp_(min=0).to(images.dtype)
+    if reverse is not None:
+        place = torch.where(reverse.cpu()[:, None], place.flip(1), place)
+    above = place.floor()
+    return above.long(), place - above
 
 
-def _rows_columns(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """rows[n] @ images[n, c] @ columns[n]^T for all images and channels."""
-    n, c, h, w = images.shape
-    if c == 1:
-        return torch.bmm(torch.bmm(rows, images[:, 0]), columns.transpose(1, 2))[:, None]
-    across = torch.bmm(images.reshape(n, c * h, w), columns.transpose(1, 2)).view(n, c, h, w)
-    return torch.matmul(rows[:, None], across)
+def _crop(images: Tensor, source: Tensor, rows: tuple, columns: tuple, out: Tensor) -> Tensor:
+    """View n, cut out of image source[n] by what `_stretch` says of rows and columns."""
+    views = _resample_rows(images, source, *rows).transpose(2, 3)
+    views = _resample_rows(views, torch.arange(len(source)), *columns).transpose(2, 3)
+    return out.copy_(views)
+
+
+def _resample_rows(images: Tensor, source: Tensor, above: Tensor, share: Tensor) -> Tensor:
+    c, size, width = images.shape[1:]
+    shape = len(source), c, -1, width
+    plane = (source * c)[:, None] + torch.arange(c)
+    above = (above[:, None] + plane[..., None] * size).view(-1).to(images.device)
+    rows = images.reshape(-1, width)
+    first = rows.index_select(0, above).view(shape)
+    # the row below the last is not there, and its share is 0
+    below = rows.index_select(0, above.add_(1).clamp_(max=len(rows) - 1)).view(shape)
+    share = share.to(images.device, images.dtype)[:, None, :, None]
+    return below.sub_(first).mul_(share).add_(first)
+
+
+def _turns(change: Tensor, order: Tensor, colour: bool) -> Tensor:
+    """(T, 4, N): by how much each operation changes image n at turn t; 0 when it has no turn.
+
+    change (4, N): factor - 1 of the first three operations, and the shift of the hue. Without
+    colour, the two operations that are left have two turns.
+    """
+    if not colour:
+        change = change * torch.tensor([1.0, 1.0, 0.0, 0.0])[:, None]
+        contrast_first = (order == 1).long().argmax(1) < (order == 0).long().argmax(1)
+        order = torch.stack([contrast_first.long(), 1 - contrast_first.long()], 1)
+    return torch.where(order.T[:, None] == torch.arange(4)[:, None], change, 0.0)
+
+
+def _jitter(images: Tensor, turns: Tensor) -> Tensor:
+    """Colour jitter in place, as `_turns` says."""
+    for brightness, contrast, saturation, hue in turns.unbind(0) if turns.any() else ():
+        # brightness and contrast, for all images: the others have factor 1 and shift 0
+        means = images.mean((2, 3), keepdim=True)
+        means = grey(means) if images.shape[1] == 3 else means.mean(1, keepdim=True)
+        images.mul_(_per_image(1 + brightness + contrast, images))
+        images.sub_(_per_image(contrast, images) * means).clamp_(0, 1)
+        _on_some(images, saturation != 0, lambda x, at, by=saturation: _saturation(x, by[at]))
+        _on_some(images, hue != 0, lambda x, at, by=hue: _shift_hue(x, by[at]))
+    return images
+
+
+def _saturation(images: Tensor, change: Tensor) -> Tensor:
+    change = _per_image(change, images)
+    pale = grey(images).mul_(change)
+    return images.mul_(1 + change).sub_(pale).clamp_(0, 1)
 
 
 def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -280,7 +325,7 @@ def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
         (green - blue) / safe,
         torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
-    hue = hue + 6 * shift.to(images.device, images.dtype).view(-1, 1, 1)
+    hue += 6 * shift.to(images.device, images.dtype).view(-1, 1, 1)
     # f(n) = V - C max(0, min(k, 4 - k, 1)) with k = (n + H) mod 6, for n = 5, 3, 1
     offset = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
     k = (offset + hue[:, None]).remainder(6)

@@ -1,30 +1,30 @@
-"""Directives that show what the recorded runs say: chapter-badges, chapter-cards, scoreboard.
+"""What all directives of the book share, and those of the landing page and the chapters' titles.
 
-All of them read book/chapters.yml and results/PROFILE/CHAPTER.json when the site is built. A result
-is stale when the code that wrote it has changed since (`labutils.notebooks.fingerprint`).
+chapter-badges, chapter-cards and verdict-strip read book/chapters.yml, results/PROFILE/CHAPTER.json
+and the notebooks when the site is built.
 """
 
+import base64
 import json
+import posixpath
 import re
-import sys
-from datetime import datetime
-from functools import cache
+from html import escape
 from pathlib import Path
 from urllib.parse import urlparse
 
-import yaml
+import records
 from docutils import nodes
+from records import PROFILES, duration
 from sphinx.util.docutils import SphinxDirective
 
-PROFILES = ("small", "full")  # smoke runs prove nothing about claims
 MARKS = {
     "reproduced": "✓",
     "not reproduced": "✗",
     "inconclusive": "≈",
     "not judged": "·",
 }
-SIGNS = {"greater": "more than {m}", "less": "less than −{m}", "equivalent": "within ±{m}"}
-
+PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
+KEY_FIGURE = "key-figure"  # the tag of the cell whose figure stands on the chapter's card
 
 LITERAL = re.compile(r"(``.+?``|:[a-z:]+:`[^`]+`|(?:\{[a-z:]+\})?`[^`]+`)")
 
@@ -35,7 +35,7 @@ class BookDirective(SphinxDirective):
     def run(self):
         self.env.note_reread()  # records may change although the page does not
         self.root = Path(self.env.srcdir)
-        self.chapters = yaml.safe_load((self.root / "book/chapters.yml").read_text("utf-8"))
+        self.chapters = records.chapters(self.root)
         return self.content_nodes()
 
     def chapter(self, name):
@@ -51,15 +51,7 @@ class BookDirective(SphinxDirective):
         return name if name in self.env.found_docs else None
 
     def records(self, chapter):
-        """The records of one chapter by profile, each with `stale` added."""
-        found = {}
-        for profile in PROFILES:
-            path = self.root / "results" / profile / f"{chapter['name']}.json"
-            if path.exists():
-                record = json.loads(path.read_text("utf-8"))
-                record["stale"] = record["fingerprint"] != fingerprint(self.root, chapter["name"])
-                found[profile] = record
-        return found
+        return records.of_chapter(self.root, chapter["name"])
 
     def claims_link(self, chapter, text):
         """A link to the claims section of a chapter's page (see `mark_claims`)."""
@@ -81,13 +73,9 @@ class BookDirective(SphinxDirective):
         return nodes.reference("", "", *children, refuri=uri + fragment, internal=True)
 
     def verdict_counts(self, record):
-        counts = {verdict: 0 for verdict in MARKS}
-        for claim in record["claims"]:
-            counts[claim["verdict"]] += 1
         return [
-            verdict_badge(verdict, f"{count} {verdict}")
-            for verdict, count in counts.items()
-            if count
+            verdict_badge(verdict, f"{number} {verdict}")
+            for verdict, number in records.count(record["claims"]).items()
         ]
 
 
@@ -102,6 +90,14 @@ class ChapterBadges(BookDirective):
             external(chapter["link"], f"Paper: {chapter['cite']}"),
             external(self.colab(chapter), "Run in Colab"),
         ]
+        if minutes := reading_minutes(self.root, chapter["name"]):
+            badges.append(inline(f"about {minutes} min to read", "badge-quiet"))
+        if "book/cheat-sheets" in self.env.found_docs:
+            number = self.chapters.index(chapter) + 1
+            anchor = "#" + nodes.make_id(f"{number} {chapter['short']}").lstrip("0123456789-")
+            sheet = self.page_link("book/cheat-sheets", nodes.Text("Cheat sheet"), fragment=anchor)
+            sheet["classes"].append("external")
+            badges.insert(2, sheet)
         records = self.records(chapter)
         for profile in PROFILES:
             record = records.get(profile)
@@ -123,7 +119,7 @@ class ChapterBadges(BookDirective):
 
 
 class ChapterCards(BookDirective):
-    """One card per chapter, with verdicts and run time where there is a record."""
+    """One card per chapter: its key figure, its verdicts, its run times, and Colab."""
 
     def content_nodes(self):
         cards = nodes.bullet_list(classes=["chapter-cards"])
@@ -132,127 +128,137 @@ class ChapterCards(BookDirective):
             title = nodes.Text(chapter["title"])
             heading = nodes.paragraph(classes=["card-title"])
             heading += self.page_link(docname, title) if docname else title
-            paper = nodes.paragraph("", "", external(chapter["link"], chapter["cite"]))
             card = nodes.list_item(
                 "",
-                nodes.paragraph("", f"{number}  {chapter['short']}", classes=["card-label"]),
+                nodes.raw("", self.figure(chapter, docname), format="html"),
+                nodes.paragraph("", f"{number} {chapter['short']}", classes=["card-label"]),
                 heading,
-                nodes.paragraph("", chapter["idea"]),
-                paper,
-                nodes.paragraph("", "", *spaced(self.state_of(chapter)), classes=["card-state"]),
+                nodes.paragraph("", chapter["idea"], classes=["card-idea"]),
+                nodes.paragraph("", "", external(chapter["link"], chapter["cite"])),
+                *self.state_of(chapter, docname),
                 classes=["chapter-card"] + ([] if docname else ["in-preparation"]),
             )
             cards += card
         return [cards]
 
-    def state_of(self, chapter):
-        if self.docname(chapter) is None:
-            return [inline("in preparation", "badge-quiet")]
-        record = self.records(chapter).get("small")
-        if record is None:
-            return [inline("not yet run", "badge-quiet")]
-        time = inline(f"{duration(record['duration_s'])} on a CPU", "badge-quiet")
-        if not record["environment"]["device"].startswith("cpu"):
-            time = inline(f"{duration(record['duration_s'])} on a GPU", "badge-quiet")
-        return [*([stale_badge()] if record["stale"] else self.verdict_counts(record)), time]
+    def figure(self, chapter, docname):
+        found = key_figure(self.root, chapter["name"]) if docname else None
+        if found is None:
+            return '<div class="card-figure"></div>'
+        folder = posixpath.dirname(self.env.docname)
+        source = posixpath.relpath(f"_images/{found['file']}", folder or ".")
+        page = self.env.app.builder.get_relative_uri(self.env.docname, docname)
+        return (
+            f'<a class="card-figure" href="{page}#{found["anchor"]}" tabindex="-1" '
+            f'aria-hidden="true"><img src="{source}" alt="{escape(found["alt"])}"/></a>'
+        )
+
+    def state_of(self, chapter, docname):
+        if docname is None:
+            state = inline("in preparation", "badge-quiet")
+            return [nodes.paragraph("", "", state, classes=["card-state"])]
+        found = self.records(chapter)
+        shown = found.get("full") or found.get("small")
+        if shown is None:
+            verdicts = [inline("not yet run", "badge-quiet")]
+        elif shown["stale"]:
+            verdicts = [stale_badge()]
+        else:
+            link = self.page_link("book/scoreboard", fragment=f"#{section_id(chapter)}")
+            link += spaced(self.verdict_counts(shown))
+            verdicts = [link]
+        times = "; ".join(f"{profile}: {time_of(found.get(profile))}" for profile in PROFILES)
+        return [
+            nodes.paragraph("", "", *verdicts, classes=["card-state"]),
+            nodes.paragraph("", times, classes=["card-times"]),
+            nodes.paragraph(
+                "", "", external(self.colab(chapter), "Run in Colab"), classes=["card-colab"]
+            ),
+        ]
 
 
-class Scoreboard(BookDirective):
-    """Every claim of every chapter and profile: paper, ours, interval, verdict, age, device."""
+class VerdictStrip(BookDirective):
+    """All claims of all fresh runs, counted by verdict."""
 
     def content_nodes(self):
-        sections = []
-        for number, chapter in enumerate(self.chapters, start=1):
-            if self.docname(chapter) is None:
-                continue
-            title = f"{number} {chapter['short']}: {chapter['title'].lower()}"
-            section = nodes.section("", nodes.title("", title), ids=[section_id(chapter)])
-            records = self.records(chapter)
-            if not records:
-                section += nodes.paragraph(
-                    "", "Not yet run: there is no record of this chapter in results/."
-                )
-            for profile, record in records.items():
-                section += self.provenance(profile, record)
-                claims = nodes.bullet_list(classes=["claims"])
-                for claim in record["claims"]:
-                    claims += self.claim_item(chapter, claim, record["stale"])
-                if record["claims"]:
-                    section += claims
-            sections.append(section)
-        if not sections:
-            return [nodes.paragraph("", "No chapter is finished yet.")]
-        return sections
-
-    def provenance(self, profile, record):
-        environment, finished = record["environment"], day(record["finished"])
-        memory = record.get("peak_memory_mb")
-        parts = [
-            f"finished {finished}",
-            f"{duration(record['duration_s'])}" + (f", {memory:,.0f} MB at most" if memory else ""),
-            environment["device"],
-            f"{len(record['seeds'])} seed{'s' if len(record['seeds']) > 1 else ''}",
-            f"Python {environment['python']}, torch {environment['torch']}",
-            f"code {record['fingerprint']}",
-        ]
-        line = nodes.paragraph("", "", nodes.strong("", f"Profile {profile}"), classes=["run"])
-        line += nodes.Text(" · " + " · ".join(parts) + " ")
-        if record["stale"]:
-            line += stale_badge()
-        return line
-
-    def claim_item(self, chapter, claim, stale):
-        statement, _ = self.parse_inline(text_of(claim["statement"]), lineno=self.lineno)
-        first, second = claim["arms"]
-        means = {arm: sum(values) / len(values) for arm, values in claim["values"].items()}
-        unit = f" {claim['unit']}" if claim["unit"] else ""
-        ours = f"{first} {means[first]:.2f}, {second} {means[second]:.2f}{unit}"
-        difference = claim["difference"]
-        if difference:
-            ours += (
-                f"; difference {signed(difference['mean'])} "
-                f"[{signed(difference['low'])}, {signed(difference['high'])}]{unit} "
-                f"({100 * difference['confidence']:g} % interval, n = {difference['n']})"
-            )
-        asked = SIGNS[claim["direction"]].format(m=f"{claim['margin']:g}")
-        item = nodes.list_item("", classes=["claim"] + (["stale"] if stale else []))
-        item["ids"].append(f"claim-{chapter['name']}-{claim['id']}")
-        head = nodes.paragraph(
-            "", "", verdict_badge(claim["verdict"], claim["verdict"]), classes=["claim-head"]
+        runs = records.all_runs(self.root)
+        fresh = [run for run in runs if not run[2]["stale"]]
+        counts = records.count(claim for run in fresh for claim in run[2]["claims"])
+        total = sum(counts.values())
+        stale = sum(len(record["claims"]) for _, _, record in runs if record["stale"])
+        if not total and not stale:
+            return [nodes.paragraph("", "No claim has been put to the test yet.")]
+        papers = len({chapter["name"] for chapter, _, _ in fresh})
+        segments = "".join(
+            f'<span class="verdict-{verdict.replace(" ", "-")}" style="flex-grow:{number}"></span>'
+            for verdict, number in counts.items()
         )
-        head += [nodes.Text(" "), *statement]
-        item += head
-        item += nodes.paragraph(
-            "",
-            "",
-            nodes.strong("", "Ours "),
-            nodes.Text(text_of(f"{ours}. Asked for: {asked}{unit}.")),
-        )
-        if difference:
-            item += nodes.raw("", interval_picture(claim), format="html")
-        paper = nodes.paragraph("", "", nodes.strong("", "Paper "))
-        if claim["paper"]:
-            value = claim["paper"]
-            number = f"{value['value']:g}".replace("-", "−")
-            paper += nodes.Text(f"{number} {value.get('unit', '')} ({value['source']}). ")
+        bar = f'<div class="verdict-bar" aria-hidden="true">{segments}</div>'
+        line = nodes.paragraph(classes=["verdict-line"])
+        scoreboard = self.page_link("book/scoreboard")
+        scoreboard += nodes.strong("", f"{total or stale} claims")
+        line += scoreboard
+        if total:
+            line += nodes.Text(f" of {papers} paper{'s' if papers > 1 else ''} put to the test: ")
+            badges = [verdict_badge(verdict, f"{n} {verdict}") for verdict, n in counts.items()]
+            line += spaced(badges)
+            if stale:
+                line += nodes.Text(f" {stale} more are stale: their code has changed since.")
         else:
-            paper += nodes.Text("gives no single number. ")
-        paper += [
-            nodes.Text(f"Claimed in: {claim['where']}. "),
-            self.claims_link(chapter, "In the chapter"),
-        ]
-        item += paper
-        return item
+            line += nodes.Text(" put to the test; the code of all has changed since their runs.")
+        strip = nodes.container(classes=["verdict-strip"])
+        strip += [nodes.raw("", bar, format="html"), line]
+        return [strip]
 
 
-@cache
-def fingerprint(root, chapter):
-    """Fingerprint of the chapter's code as it stands; None if it cannot be found."""
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    from labutils import notebooks
+def time_of(record):
+    if record is None:
+        return "not yet run"
+    kind = "CPU" if record["environment"]["device"].startswith("cpu") else "GPU"
+    return f"{duration(record['duration_s'])} on a {kind}"
 
-    return notebooks.fingerprint(chapter, root)
+
+def reading_minutes(root, chapter):
+    """Minutes to read a chapter: 200 words of prose, or 25 lines of code, in a minute."""
+    path = root / "notebooks" / f"{chapter}.ipynb"
+    words = lines = 0
+    for cell in json.loads(path.read_text("utf-8"))["cells"] if path.exists() else ():
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            words += len(re.findall(r"\w+", source))
+        elif not {"setup", "hide-input", "hide-cell"} & set(cell["metadata"].get("tags", ())):
+            lines += len([line for line in source.splitlines() if line.strip()])
+    return 5 * round((words / 200 + lines / 25) / 5)
+
+
+def key_figure(root, chapter):
+    """{file, data, alt, anchor} of the figure tagged `key-figure` in a chapter, or None."""
+    path = root / "notebooks" / f"{chapter}.ipynb"
+    for cell in json.loads(path.read_text("utf-8"))["cells"] if path.exists() else ():
+        if KEY_FIGURE not in cell["metadata"].get("tags", ()):
+            continue
+        look = cell["metadata"].get("mystnb", {})
+        for output in cell["outputs"]:
+            for mime, suffix in PICTURES.items():
+                if data := output.get("data", {}).get(mime):
+                    data = "".join(data)
+                    return {
+                        "file": f"key-{chapter}.{suffix}",
+                        "data": base64.b64decode(data) if suffix == "png" else data.encode(),
+                        "alt": look.get("image", {}).get("alt", f"A figure of chapter {chapter}"),
+                        "anchor": look.get("figure", {}).get("name", ""),
+                    }
+    return None
+
+
+def write_key_figures(app, exception):
+    if exception or app.builder.format != "html":
+        return
+    for chapter in records.chapters(Path(app.srcdir)):
+        if found := key_figure(Path(app.srcdir), chapter["name"]):
+            folder = Path(app.outdir) / "_images"
+            folder.mkdir(exist_ok=True)
+            (folder / found["file"]).write_bytes(found["data"])
 
 
 def section_id(chapter):
@@ -285,67 +291,9 @@ def stale_badge():
     return inline("stale: the code has changed since this run", "verdict", "verdict-stale")
 
 
-def duration(seconds):
-    """Seconds as people say them; an em dash is not a time, so None reads as unknown."""
-    if seconds is None:
-        return "time unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def day(timestamp):
-    return datetime.fromisoformat(timestamp).date().isoformat()
-
-
-def signed(value):
-    return f"{value:+.2f}".replace("-", "−")
-
-
 def text_of(words):
     """The words with a space before % that does not break."""
     return words.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def interval_picture(claim):
-    """The interval of the difference against zero and the margin, as a small inline SVG."""
-    low, mean, high = (claim["difference"][key] for key in ("low", "mean", "high"))
-    margin = claim["margin"]
-    lines = {"greater": [margin], "less": [-margin], "equivalent": [-margin, margin]}
-    lines = lines[claim["direction"]]
-    ends = [low, high, 0.0, *lines]
-    span = (max(ends) - min(ends)) or 1.0
-    left = min(ends) - 0.08 * span
-
-    def x(value):
-        return f"{(value - left) / (1.16 * span) * 240:.1f}"
-
-    marks = "".join(f'<line class="margin" x1="{x(v)}" x2="{x(v)}" y1="2" y2="22"/>' for v in lines)
-    label = f"difference {signed(mean)}, interval from {signed(low)} to {signed(high)}"
-    return (
-        f'<svg class="interval" viewBox="0 0 240 24" role="img" aria-label="{label}">'
-        f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="2" y2="22"/>{marks}'
-        f'<line class="range" x1="{x(low)}" x2="{x(high)}" y1="12" y2="12"/>'
-        f'<circle cx="{x(mean)}" cy="12" r="4"/></svg>'
-    )
-
-
-def mark_claims(app, doctree):
-    """Give the section that holds a chapter's `claims` cell the anchor `claims`.
-
-    Chapters may name and place that section as they like; the scoreboard still finds it.
-    """
-    for cell in doctree.findall(nodes.container):
-        if "tag_claims" in cell["classes"]:
-            section = cell.parent
-            while section is not None and not isinstance(section, nodes.section):
-                section = section.parent
-            section = section if section is not None else cell
-            if "claims" not in section["ids"]:
-                section["ids"].append("claims")
-            return
 
 
 def plain_docstring(app, what, name, obj, options, lines):
@@ -379,6 +327,6 @@ def setup(app):
     app.connect("autodoc-process-docstring", plain_docstring)
     app.add_directive("chapter-badges", ChapterBadges)
     app.add_directive("chapter-cards", ChapterCards)
-    app.add_directive("scoreboard", Scoreboard)
-    app.connect("doctree-read", mark_claims)
+    app.add_directive("verdict-strip", VerdictStrip)
+    app.connect("build-finished", write_key_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -64,8 +64,7 @@ def test_no_spread_gives_a_point():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([1.0], "at least 2"),
-        ([], "at least 2"),
+        ([], "values in one dimension"),
         ([[1.0, 2.0], [3.0, 4.0]], "one dimension"),
         ([1.0, float("nan"), 2.0], "finite"),
         ([1.0, float("inf")], "finite"),

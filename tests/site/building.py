@@ -18,10 +18,10 @@ def copy_book(target):
     return target
 
 
-def build(book):
+def build(book, *options):
     """Run `python -m labutils book` in a copy; return (exit status, output)."""
     done = subprocess.run(
-        [sys.executable, "-m", "labutils", "book"],
+        [sys.executable, "-m", "labutils", "book", *options],
         cwd=book,
         env={**os.environ, "PYTHONPATH": str(book)},
         capture_output=True,

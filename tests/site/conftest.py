@@ -1,12 +1,16 @@
 """Builds the site once from a clean copy of the book, serves it, and visits every page."""
 
+import contextlib
 import functools
 import http.server
 import os
 import shutil
 import threading
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
 
+import filelock
 import pytest
 import yaml
 from building import ROOT, build, copy_book
@@ -21,15 +25,41 @@ def config():
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """The folder of the built site, from a clean copy whose path holds spaces."""
-    book = copy_book(tmp_path_factory.mktemp("site") / "a book with spaces")
-    status, output = build(book)
-    assert status == 0, output
+def book(tmp_path_factory, worker_id):
+    """A clean copy of the book whose path holds spaces, with its site; one for all workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    book, done = shared / "a book with spaces", shared / "book.built"
+    with filelock.FileLock(shared / "book.lock"):
+        if not done.exists():
+            copy_book(book)
+            status, output = build(book, "--archive")
+            done.write_text("" if status == 0 else output, "utf-8")
+    assert done.read_text("utf-8") == "", done.read_text("utf-8")
+    return book
+
+
+@pytest.fixture(scope="session")
+def site(book):
+    """The folder of the built site."""
     return book / "_build" / "html"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files like any host of static sites: unknown addresses get 404.html."""
+
+    def send_error(self, code, message=None, explain=None):
+        page = Path(self.directory) / "404.html"
+        if code != HTTPStatus.NOT_FOUND or not page.is_file():
+            return super().send_error(code, message, explain)
+        content = page.read_bytes()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def log_message(self, *args):
         pass
 
@@ -81,17 +111,15 @@ class Visit:
     foreign: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
+    bytes: dict = field(default_factory=dict)  # by address, as they came over the wire
+
+    @property
+    def weight(self):
+        return sum(self.bytes.values())
 
 
-# MathJax loads by itself, after the page; without it the wait ends and the test of formulas fails.
-SETTLED = """async () => {
-  if (!document.querySelector('.math')) return;
-  for (let i = 0; i < 100 && !window.MathJax?.startup?.promise; i++)
-    await new Promise(resolve => setTimeout(resolve, 100));
-  await window.MathJax?.startup?.promise;
-}"""
 FACTS = """async () => {
-  const formulas = [...document.querySelectorAll('.math')];
+  const formulas = [...document.querySelectorAll('.tex')];
   for (const image of document.images) {
     image.loading = 'eager';
     await image.decode().catch(() => {});
@@ -103,8 +131,8 @@ FACTS = """async () => {
     links: all('a[href]').map(e => e.href),
     files: all('link[rel=next], link[rel=prev], link[rel~=icon]').map(e => e.href),
     formulas: formulas.length,
-    unrendered: formulas.filter(e => !e.querySelector('mjx-container')).map(e => e.textContent),
-    merrors: all('mjx-merror, [data-mjx-error]').map(e => e.dataset.mjxError || e.textContent),
+    unrendered: formulas.filter(e => !e.querySelector('.katex-html')).map(e => e.textContent),
+    errors: all('.katex-error').map(e => e.title),
     images: all('img').map(e => ({src: e.src, alt: e.getAttribute('alt'), width: e.naturalWidth})),
     drawings: all('article svg[role=img]:not([aria-hidden=true])').map(e => e.ariaLabel),
   };
@@ -116,6 +144,8 @@ def pages(site):
     """Paths of all pages, relative to the site."""
     found = sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html"))
     found = [page for page in found if not page.startswith("_")]
+    # Pages that only lead on to others have tests of their own.
+    found = [page for page in found if "http-equiv" not in (site / page).read_text("utf-8").lower()]
     assert "book/index.html" in found
     assert len(found) > 5
     return found
@@ -126,28 +156,45 @@ def show(address):
     """show(page, name): open a page of the site and wait until it is complete."""
 
     def show(page, name):
-        page.goto(f"{address}/{name}", wait_until="networkidle")
-        page.evaluate(SETTLED)
+        page.goto(f"{address}/{name}", wait_until="load")
 
     return show
 
 
+@contextlib.contextmanager
+def weighed(page):
+    """Count what a page transfers; yields {address: bytes}, filled while the page loads."""
+    wire = page.context.new_cdp_session(page)
+    wire.send("Network.enable")
+    names, found = {}, {}
+    wire.on(
+        "Network.requestWillBeSent",
+        lambda event: names.update({event["requestId"]: event["request"]["url"]}),
+    )
+    wire.on(
+        "Network.loadingFinished",
+        lambda event: found.update({names[event["requestId"]]: event["encodedDataLength"]}),
+    )
+    yield found
+    wire.detach()
+
+
 @pytest.fixture(scope="session")
 def visits(browser, address, pages, show):
-    """A Visit for every page, at desktop width, with every other host cut off."""
+    """A Visit for every page, at desktop width, with an empty cache and no other host."""
     found = {}
-    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-
-        def gate(route, request):
-            if request.url.startswith((address, "data:", "blob:")):
-                route.continue_()
-            else:
-                visit.foreign.append(request.url)
-                route.abort()
-
-        context.route("**/*", gate)
-        for name in pages:
+    for name in pages:
+        with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
             visit = found[name] = Visit()
+
+            def gate(route, request, visit=visit):
+                if request.url.startswith((address, "data:", "blob:")):
+                    route.continue_()
+                else:
+                    visit.foreign.append(request.url)
+                    route.abort()
+
+            context.route("**/*", gate)
             page = context.new_page()
             page.on("console", lambda m, v=visit: m.type == "error" and v.console.append(m.text))
             page.on("pageerror", lambda e, v=visit: v.console.append(str(e)))
@@ -155,7 +202,8 @@ def visits(browser, address, pages, show):
                 "response",
                 lambda r, v=visit: r.status >= HTTP_ERROR and v.failed.append(r.url),
             )
-            show(page, name)
-            visit.facts = page.evaluate(FACTS)
-            page.close()
+            with weighed(page) as visit.bytes:
+                show(page, name)
+                visit.facts = page.evaluate(FACTS)
+                page.wait_for_load_state("networkidle")
     return found

@@ -4,7 +4,10 @@ import json
 import os
 import platform
 import random
+import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -255,6 +258,123 @@ def test_checkpoint_path_depends_on_settings_and_code(tmp_path, monkeypatch):
     assert begin(settings=SETTINGS | {"full": full}).checkpoint("a-run") == begin().checkpoint(
         "a-run"
     )
+
+
+# --- finished jobs are kept -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A folder for checkpoints, and no headless mode: what is said goes to stdout."""
+    monkeypatch.setenv("LABUTILS_CHECKPOINTS", str(tmp_path))
+    monkeypatch.delenv("LABUTILS_HEADLESS")
+    return tmp_path
+
+
+def test_finished_jobs_are_not_run_again(kept, capsys):
+    def job(k):
+        if k == 3 and not (kept / "go on").exists():
+            raise KeyboardInterrupt
+        with open(kept / "ran", "a") as stream:
+            stream.write(str(k))
+        return {"k": k, "drawn": torch.rand(2, generator=lab.streams(k).sampling)}
+
+    arguments = [(k,) for k in range(5)]
+    lab = begin()
+    with pytest.raises(KeyboardInterrupt):
+        lab.map(job, arguments, "jobs")
+    (kept / "go on").touch()
+    lab = begin()
+    lab.ledger.number("changes-nothing", 1.0)
+    results = lab.map(job, arguments, "jobs")
+    assert (kept / "ran").read_text() == "01234"
+    assert "jobs: 3 of 5 jobs were finished before" in capsys.readouterr().out
+    lab = begin()
+    again = lab.map(job, arguments, "jobs")
+    assert (kept / "ran").read_text() == "01234"
+    for k, (one, other) in enumerate(zip(results, again, strict=True)):
+        assert one["k"] == other["k"] == k
+        assert torch.equal(one["drawn"], other["drawn"])
+    for other in ({"seeds": [7]}, {"profile": "full"}):  # a job may look at either
+        lab = begin(**other)
+        lab.map(job, arguments, "jobs")
+    assert (kept / "ran").read_text() == "01234" * 3
+
+
+def test_another_function_does_not_get_the_result(kept):
+    lab = begin()
+    for factor in (2, 3):
+        assert lab.map(lambda x, f=factor: x * f, [(4,)], "jobs") == [4 * factor]
+    assert lab.map(lambda x: x - 1, [(4,)], "jobs") == [3]
+    assert lab.map(lambda x: x - 1, [(5,)], "jobs") == [4]
+
+
+def test_killed_at_random_moments_ends_with_the_same_record(tmp_path):
+    """20 times SIGKILL in the middle of a map over trainings; all numbers equal bit for bit."""
+    script = Path(__file__).with_name("killed_chapter.py")
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
+    del environment["LABUTILS_HEADLESS"]
+    command = [sys.executable, script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    killed = json.loads(done.stdout.splitlines()[-1])
+    assert killed.pop("whole") == 0
+    assert sum(killed.values()) == 20
+    records = {}
+    for name in ("whole", *killed):
+        records[name] = json.loads(
+            (tmp_path / f"{name}.results" / "small" / "00-killed.json").read_text()
+        )
+        for volatile in ("finished", "duration_s"):
+            del records[name][volatile]
+    assert records["whole"]["claims"][0]["verdict"] == "reproduced"
+    assert all(record == records["whole"] for record in records.values())
+
+
+def test_jobs_in_processes_are_kept_too(kept, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+    def job(k):
+        import os
+
+        return os.getpid(), k
+
+    first = begin().map(job, [(k,) for k in range(4)], "jobs")
+    assert os.getpid() not in {pid for pid, _ in first}
+    assert begin().map(job, [(k,) for k in range(4)], "jobs") == first
+    more = begin().map(job, [(k,) for k in range(5)], "jobs")
+    assert more[:4] == first
+    assert more[4][1] == 4
+
+
+def test_what_cannot_be_kept_is_said_and_computed(kept, capsys):
+    lab = begin()
+    assert lab.map(lambda: abs, [()], "odd results") == [abs]
+    assert "a result holds a builtins.builtin_function_or_method: not kept" in (
+        capsys.readouterr().out
+    )
+    stream = open(os.devnull)  # noqa: SIM115
+    assert lab.map(lambda s: 1, [(stream,)], "odd arguments") == [1]
+    assert "odd arguments: results are not kept, for the jobs depend on a" in (
+        capsys.readouterr().out
+    )
+    stream.close()
+    assert list(kept.rglob("*.pt")) == []
+
+
+def test_a_lone_job_runs_on_one_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    lab = begin()
+    assert lab.map(torch.get_num_threads, [()], "jobs") == [1]
+    assert torch.get_num_threads() == 2
+
+
+def test_without_the_notebook_the_packages_code_counts(kept, monkeypatch):
+    monkeypatch.setattr(notebooks, "fingerprint", lambda name: None)
+    path = begin().checkpoint("a-run")
+    assert path == begin().checkpoint("a-run")
+    monkeypatch.setattr(notebooks, "package_digest", lambda: "another")
+    assert begin().checkpoint("a-run") != path
 
 
 def test_profiles_are_the_books():

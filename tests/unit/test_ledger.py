@@ -205,6 +205,7 @@ def test_record_has_the_schema(tmp_path):
         "finished",
         "duration_s",
         "peak_memory_mb",
+        "peak_gpu_memory_mb",
         "environment",
         "fingerprint",
         "settings",

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def assert_identical(ours, theirs):
 
 
 def test_killed_and_resumed_ends_with_the_same_numbers(tmp_path):
-    """SIGKILL at given steps and at random moments; losses, weights, evaluations bit for bit."""
+    """SIGKILL at 4 given steps and 20 random moments; losses, weights, evaluations bit for bit."""
     script = Path(__file__).with_name("killed_training.py")
     environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
     command = [sys.executable, script, tmp_path]
@@ -96,6 +97,7 @@ def test_killed_and_resumed_ends_with_the_same_numbers(tmp_path):
         else:
             assert firsts == sorted(firsts)
             assert firsts[-1] >= 1
+    assert sum(len(f) - 1 for name, f in began.items() if name.startswith("moments")) == 20
 
 
 class Interruption(Exception):
@@ -365,7 +367,29 @@ def test_training_learns():
     assert task.accuracy() > before + 10
 
 
-def test_progress_bar_is_silent_without_a_head(monkeypatch, capfd):
+@pytest.mark.parametrize("to_file", [False, True])
+def test_a_headless_run_reports_a_plain_line_a_minute(tmp_path, monkeypatch, capfd, to_file):
+    file = tmp_path / "log"
+    monkeypatch.setenv("LABUTILS_HEADLESS", str(file) if to_file else "1")
+    now = [1000.0]
+    monkeypatch.setattr(training.plain_tqdm, "monitor_interval", 0)
+    bar = training.progress_bar(40, "a run")
+    bar._time = lambda: now[0]
+    bar.start_t = bar.last_print_t = now[0]
+    for _ in range(40):
+        now[0] += 10
+        bar.update()
+    bar.close()
+    out, err = capfd.readouterr()
+    lines = (file.read_text() if to_file else err).splitlines()
+    assert out == ""
+    assert not (to_file and err)
+    assert 5 <= len(lines) <= 6  # 400 s
+    assert re.fullmatch(r"a run: 6 of 40 after 01:00, 05:\d\d left", lines[0])
+    assert not any("\r" in line or not line for line in lines)
+
+
+def test_progress_bar_with_a_head_and_short_runs_without(monkeypatch, capfd):
     monkeypatch.setenv("LABUTILS_HEADLESS", "1")
     Task().train(description="a run")
     assert capfd.readouterr() == ("", "")

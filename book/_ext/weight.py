@@ -1,0 +1,285 @@
+"""Makes the built site light, after Sphinx has written it. Nothing of what a page shows is lost.
+
+Figures: numbers get two decimals, crowds of points become a picture inside the drawing, and a
+style lets black and white change places in dark mode. Styles: rules for classes that occur nowhere
+are left out. Icons: the fonts keep the few that are used, and the script that would draw them a
+second time is not loaded. Pages: images load when they come near; only the search page loads the
+search index; code carries no marks that no style shows.
+"""
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import resvg_py
+import tinycss2
+from fontTools import subset
+from fontTools.ttLib import TTFont
+from PIL import Image
+from pygments.formatters import HtmlFormatter
+from pygments.token import Name, Punctuation, Text, Token, Whitespace
+from sphinx.highlighting import PygmentsBridge
+
+THEME_CSS = "styles/pydata-sphinx-theme.css"
+ICON_FONTS = "vendor/fontawesome/webfonts"
+CROWD, ZOOM, COLOURS = 300, 2, 64  # points that become a picture; its pixels per unit, its colours
+LONG = 600  # characters of a path
+
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+DARK = (
+    "<style>@media (prefers-color-scheme:dark){svg{fill:#dfe5e9}"
+    'path[style*="fill: #ffffff"]{fill:none!important}'
+    '[style*="fill: #000000"]{fill:#dfe5e9!important}'
+    '[style*="stroke: #000000"]{stroke:#dfe5e9!important}'
+    '[style*="stroke: #ffffff"]{stroke:#14181e!important}}</style>'
+)
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def slim_figures(folder):
+    for file in folder.glob("*.svg"):
+        text = file.read_text("utf-8")
+        if "prefers-color-scheme" not in text and "<metadata>" in text:  # Matplotlib's, not done
+            file.write_text(slim(text), "utf-8")
+
+
+def slim(svg):
+    """A drawing by Matplotlib with fewer bytes, a picture for each crowd, and a dark mode."""
+    if svg.count("<use") > CROWD:
+        svg = picture_crowds(svg)
+    svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", "", svg,
+                 flags=re.S)  # fmt: skip
+    svg = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", svg)).replace(" />", "/>").strip()
+    svg = CLIPPED.sub(clipped_once, svg)
+    svg = re.sub(r'(?<= )(?:d|x|y|points)="[^"]*"', shorter_numbers, svg)
+    svg = re.sub(r"translate\([^)]*\)", shorter_numbers, svg)
+    svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", smaller_picture, svg)
+    return re.sub(r"(<svg[^>]*>)", rf"\1{DARK}", svg, count=1)
+
+
+# Signs that follow each other, each clipped by itself to the same area
+CLIPPED = re.compile(
+    r'<g clip-path="([^"]*)">(?:<use[^>]*/>)</g>(?:<g clip-path="\1"><use[^>]*/></g>)+'
+)
+
+
+def clipped_once(match):
+    """The same signs in one group, which also has the style that they share."""
+    signs = re.findall(r"<use[^>]*/>", match[0])
+    styles = {(re.findall(r' style="[^"]*"', sign) or [""])[0] for sign in signs}
+    style = styles.pop() if len(styles) == 1 else ""
+    signs = "".join(sign.replace(style, "") if style else sign for sign in signs)
+    return f'<g clip-path="{match[1]}"{style}>{signs}</g>'
+
+
+def shorter_numbers(match):
+    """Numbers with two decimals; one in long lines and bands, which are no symbols."""
+    digits = 1 if len(match[0]) > LONG else 2
+    name, _, text = match[0].partition('="') if '="' in match[0] else ("", "", match[0])
+    text = re.sub(
+        r"-?\d+\.\d+", lambda n: f"{float(n[0]):.{digits}f}".rstrip("0").rstrip("."), text
+    )
+    if name == "d":  # a path needs no blanks around its letters and signs, nor leading zeros
+        text = re.sub(r"\s*([A-Za-z])\s*", r"\1", text).replace(" -", "-")
+        text = re.sub(r"(?<!\d)0\.", ".", text)
+    return f'{name}="{text}' if name else text
+
+
+def smaller_picture(match):
+    """The same pixels in fewer bytes."""
+    with Image.open(io.BytesIO(base64.b64decode(match[1]))) as picture:
+        return webp(picture)
+
+
+def webp(picture):
+    """A picture as the address of its own data."""
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", lossless=True, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def picture_crowds(svg):
+    """Replace every collection of many points by a picture of it; axes and words stay drawn."""
+    ET.register_namespace("", SVG)
+    ET.register_namespace("xlink", XLINK)
+    root = ET.fromstring(svg)
+    _, _, width, height = map(float, root.get("viewBox").split())
+    shared = list(root.iter(f"{{{SVG}}}clipPath"))
+    for parent in list(root.iter()):
+        for place, group in enumerate(list(parent)):
+            name = group.get("id") or ""
+            if not name.startswith(("PathCollection", "line2d")):
+                continue
+            if sum(1 for _ in group.iter(f"{{{SVG}}}use")) <= CROWD:
+                continue
+            alone = ET.Element(f"{{{SVG}}}svg", root.attrib)
+            alone.attrib.update(width=f"{width}", height=f"{height}")
+            ET.SubElement(alone, f"{{{SVG}}}defs").extend(shared)
+            alone.append(group)
+            drawn = resvg_py.svg_to_bytes(svg_string=ET.tostring(alone, "unicode"), dpi=96,
+                                          zoom=ZOOM)  # fmt: skip
+            picture = Image.open(io.BytesIO(bytes(drawn)))
+            left, top, right, bottom = picture.getbbox() or (0, 0, 1, 1)
+            data = webp(picture.crop((left, top, right, bottom)).quantize(COLOURS))
+            scale = width / picture.width
+            parent[place] = ET.Element(
+                f"{{{SVG}}}image",
+                {
+                    "x": f"{left * scale:.3f}",
+                    "y": f"{top * scale:.3f}",
+                    "width": f"{(right - left) * scale:.3f}",
+                    "height": f"{(bottom - top) * scale:.3f}",
+                    f"{{{XLINK}}}href": data,
+                },
+            )
+    return ET.tostring(root, "unicode")
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+DRAWN_ICONS = re.compile(r'\s*<script defer src="[^"]*scripts/fontawesome\.js[^"]*"></script>')
+SEARCH = re.compile(
+    r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
+)
+# A list whose items are not of the role listitem; the items' own role is out of date as well.
+LIST_ROLES = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
+PICTURE = re.compile(r'<img (?![^>]*loading=)([^>]*src="([^"]*_images/[^"]*)"[^>]*?)\s*/?>')
+
+
+def slim_pages(folder):
+    """Returns the text of all pages."""
+    texts = []
+    for file in sorted(folder.rglob("*.html")):
+        old = text = file.read_text("utf-8")
+        text = LIST_ROLES.sub("", DRAWN_ICONS.sub("", text))
+        if file != folder / "search.html":
+            text = SEARCH.sub("", text)
+        text = PICTURE.sub(lambda m, page=file: lazy(m, page), text)
+        if text != old:
+            file.write_text(text, "utf-8")
+        texts.append(text)
+    return texts
+
+
+def lazy(match, page):
+    """An image that loads when it comes near, with its size, so that nothing jumps."""
+    attributes, size = match[1], ""
+    if " width=" not in f" {attributes}" and (found := size_of(page.parent / match[2])):
+        size = ' width="{}" height="{}"'.format(*found)
+    return f'<img loading="lazy" decoding="async"{size} {attributes}/>'
+
+
+def size_of(file):
+    """Width and height of a picture in CSS pixels, or None."""
+    if not file.is_file():
+        return None
+    if file.suffix != ".svg":
+        with Image.open(file) as picture:
+            return picture.size
+    with file.open(encoding="utf-8") as stream:
+        found = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', stream.read(2000))
+    return tuple(round(float(points) * 4 / 3) for points in found.groups()) if found else None
+
+
+class QuietFormatter(HtmlFormatter):
+    """HTML without marks around names, punctuation and blanks, which no style of ours colours."""
+
+    PLAIN = (Name, Punctuation, Text, Whitespace, Token)
+
+    def _get_css_classes(self, ttype):
+        return "" if ttype in self.PLAIN else super()._get_css_classes(ttype)
+
+
+# --- styles and icons ----------------------------------------------------------------------------
+
+CLASS = re.compile(r"\.((?:[\w-]|\\.)+)")
+HIDDEN = re.compile(r":(?:not|is|where)\((?:[^()]|\([^()]*\))*\)")  # need not be there to match
+
+
+def slim_styles(source, target, words):
+    """Write the theme's styles without the rules for classes that no page and no script has."""
+    rules = tinycss2.parse_stylesheet(source.read_text("utf-8"), skip_comments=True)
+    target.write_text("".join(kept(rules, words)), "utf-8")
+
+
+def kept(rules, words):
+    for rule in rules:
+        if rule.type == "qualified-rule":
+            selectors = tinycss2.serialize(rule.prelude).split(",")
+            if "(" not in "".join(selectors):
+                selectors = [s for s in selectors if wanted(s, words)]
+            elif not wanted(",".join(selectors), words, every=False):
+                selectors = []
+            if selectors:
+                yield f"{','.join(selectors)}{{{tinycss2.serialize(rule.content)}}}"
+        elif rule.type == "at-rule" and rule.lower_at_keyword == "media":
+            inside = "".join(kept(tinycss2.parse_rule_list(rule.content, True, True), words))
+            if inside:
+                yield f"@media{tinycss2.serialize(rule.prelude)}{{{inside}}}"
+        elif rule.type != "whitespace":
+            yield rule.serialize()
+
+
+def wanted(selector, words, every=True):
+    """Whether a selector can match: all of its classes occur (of a list: any of them)."""
+    names = [name.replace("\\", "") for name in CLASS.findall(HIDDEN.sub("", selector))]
+    return (all if every else any)(name in words for name in names) or not names
+
+
+def slim_icons(source, target, styles, words):
+    """Keep those icons of a font whose classes occur."""
+    codes = {
+        int(code, 16)
+        for selectors, code in re.findall(r'([^{}]*)\{content:"\\([0-9a-f]+)"\}', styles)
+        if words.intersection(re.findall(r"fa-[\w-]+", selectors))
+    }
+    font = TTFont(source)
+    options = subset.Options(flavor="woff2", layout_features=[], notdef_outline=True)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(unicodes=codes)
+    subsetter.subset(font)
+    font.flavor = "woff2"
+    font.save(target)
+
+
+# --- all of it -----------------------------------------------------------------------------------
+
+
+def slim_site(app, exception):
+    if exception or app.builder.name not in ("html", "dirhtml"):
+        return
+    folder = Path(app.outdir)
+    slim_figures(folder / "_images")
+    texts = slim_pages(folder)
+    static = folder / "_static"
+    original = next(
+        Path(place) / "static"
+        for place in app.builder.theme.get_theme_dirs()
+        if (Path(place) / "static" / THEME_CSS).is_file()
+    )
+    # Bootstrap's script names all that it could show; of that, the theme uses what it puts into
+    # the pages, and these.
+    texts.append("show fade tooltip tooltip-inner tooltip-arrow bs-tooltip-auto")
+    others = ("fontawesome.js", "bootstrap.js")
+    scripts = [file for file in static.rglob("*.js") if file.name not in others]
+    texts += [file.read_text("utf-8", "replace") for file in scripts]
+    words = {word for text in texts for word in re.findall(r"[\w-]+", text)}
+    slim_styles(original / THEME_CSS, static / THEME_CSS, words)
+    for own in static.glob("mystnb.*.css"):
+        slim_styles(own, own, words)
+    styles = (original / THEME_CSS).read_text("utf-8")
+    for font in (original / ICON_FONTS).glob("*.woff2"):
+        slim_icons(font, static / ICON_FONTS / font.name, styles, words)
+    for pattern in ("*.map", "fa-*.ttf", "fontawesome.js*"):
+        for unused in static.rglob(pattern):
+            unused.unlink(missing_ok=True)
+
+
+def setup(app):
+    PygmentsBridge.html_formatter = QuietFormatter
+    app.connect("build-finished", slim_site, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

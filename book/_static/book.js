@@ -1,0 +1,14 @@
+// What scrolls sideways inside a page can be reached and scrolled with the keyboard.
+(() => {
+  const regions = ".bd-article :is(pre, table, .tex, .cell_output, .pst-scrollable-table-container)";
+  function reach() {
+    for (const region of document.querySelectorAll(regions))
+      if (region.scrollWidth > region.clientWidth + 1) region.tabIndex = 0;
+  }
+  addEventListener("load", reach);
+  addEventListener("resize", reach);
+})();
+
+// From disk, a browser may not open other pages to quote them below the results of a search.
+if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined")
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;

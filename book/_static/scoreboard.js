@@ -1,0 +1,62 @@
+// Sorts the tables of the scoreboard and filters its claims. Without this script the tables show
+// everything, in the order of the book.
+(() => {
+  const number = text => parseFloat((text.match(/[−-]?\d[\d.,]*(?:e[−+-]\d+)?/) || ["NaN"])[0]
+    .replaceAll("−", "-").replaceAll(",", ""));
+  // What a column is sorted by: the first number in it, or its words.
+  const numeric = new Set(["Paper", "Ours"]);
+
+  for (const table of document.querySelectorAll("table.records")) {
+    const body = table.tBodies[0];
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      const name = head.textContent.trim();
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = name;
+      head.replaceChildren(button);
+      head.setAttribute("aria-sort", "none");
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const keys = new Map([...body.rows].map(row => {
+          const text = row.cells[column].textContent.trim();
+          return [row, numeric.has(name) ? number(text) : text];
+        }));
+        const missing = key => key === "" || Number.isNaN(key);
+        const rows = [...body.rows].sort((first, second) => {
+          const [a, b] = [keys.get(first), keys.get(second)];
+          if (missing(a) || missing(b)) return missing(a) - missing(b);
+          const order = typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
+          return down ? -order : order;
+        });
+        body.append(...rows);
+      });
+    });
+  }
+
+  const form = document.getElementById("claims-controls");
+  if (!form) return;
+  const rows = [...document.querySelector("table.claims-table").tBodies[0].rows];
+  function show() {
+    const words = form.words.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let count = 0;
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      const verdict = row.cells[0].querySelector(".verdict").textContent.slice(2);
+      row.hidden =
+        !words.every(word => text.includes(word)) ||
+        (form.verdict.value && verdict !== form.verdict.value) ||
+        (form.chapter.value && row.querySelector(".of-chapter").textContent !== form.chapter.value);
+      count += !row.hidden;
+    }
+    form.querySelector("[role=status]").textContent = `${count} of ${rows.length} claims`;
+  }
+  form.addEventListener("input", show);
+  form.addEventListener("reset", () => setTimeout(show));
+  form.addEventListener("submit", event => event.preventDefault());
+  form.hidden = false;
+  show();
+  // A claim that a link asks for must not be hidden.
+  addEventListener("hashchange", () => { form.reset(); });
+})();

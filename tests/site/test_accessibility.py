@@ -1,0 +1,100 @@
+"""Every page by axe-core, in light and in dark, and by the keyboard alone."""
+
+import json
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+GRAVE = {"serious", "critical"}
+# What a change of colours can break; the rest is judged once.
+COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
+
+
+@pytest.fixture(scope="module")
+def judged(browser, pages, show):
+    """{(page, theme): grave violations in words} of every page."""
+    axe, found = Axe(), {}
+    with browser.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    ) as context:
+        page = context.new_page()
+        for name in pages:
+            page.emulate_media(color_scheme="light")
+            show(page, name)
+            for theme, options in (("light", {}), ("dark", COLOURS)):
+                page.emulate_media(color_scheme=theme)
+                if page.locator("html[data-theme]").count():  # all but the page that leads on
+                    page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+                result = axe.run(page, options={"resultTypes": ["violations"], **options})
+                assert result.response["testEngine"]["name"] == "axe-core"
+                found[name, theme] = [
+                    f"{v['id']}: {node['html'][:120]} {node['target']}"
+                    for v in result.response["violations"]
+                    if v["impact"] in GRAVE
+                    for node in v["nodes"]
+                ]
+    return found
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_grave_violation(judged, pages, theme):
+    assert {name for name, _ in judged} == set(pages)
+    bad = {name: words for (name, t), words in judged.items() if t == theme and words}
+    assert bad == {}, json.dumps(bad, indent=1)
+
+
+def test_a_violation_would_be_found(browser, address):
+    """The check itself works: an image without words, and grey words on grey."""
+    page = browser.new_page()
+    page.goto(f"{address}/book/notation.html")
+    page.evaluate(
+        """() => {
+             document.querySelector('article').insertAdjacentHTML('beforeend',
+               '<img src="../_static/logo.svg"><p style="color:#aaa;background:#bbb">Words</p>');
+           }"""
+    )
+    found = {v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in GRAVE}
+    assert {"image-alt", "color-contrast"} <= found
+    page.close()
+
+
+# What a mouse can use and is there to be seen, without what repeats another link for the eye.
+CONTROLS = """() => [...document.querySelectorAll(
+    'a[href], button, input, select, summary, textarea, [onclick]')]
+  .filter(e => e.checkVisibility({visibilityProperty: true, opacityProperty: false})
+    && !e.disabled && !e.closest('[aria-hidden=true], [inert]') && e.type !== 'hidden')
+  .map((e, i) => { e.dataset.control = i; return e.outerHTML.slice(0, 100); })"""
+FOCUSED = "document.activeElement?.dataset?.control"
+
+
+def test_keyboard_reaches_everything(browser, pages, show):
+    missed = {}
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        for name in pages:
+            show(page, name)
+            controls = page.evaluate(CONTROLS)
+            reached = set()
+            # The page counts where the focus goes, so that the keys can be pressed in one go.
+            page.evaluate(
+                "document.addEventListener('focusin', e => { (window.reached ??= new Set())"
+                ".add(e.target.dataset.control); })"
+            )
+            for _ in range(len(controls) + 40):
+                page.keyboard.press("Tab")
+            reached = set(page.evaluate("[...(window.reached ?? [])]"))
+            left = [html for i, html in enumerate(controls) if str(i) not in reached]
+            if left:
+                missed[name] = left
+    assert missed == {}
+
+
+def test_skip_link_leads_to_the_content(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/book/how-to-use.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent.trim()") == "Skip to main content"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#main-content")
+    page.close()
