@@ -1,9 +1,10 @@
 # Two commands:   make book   builds the site;   make test   proves it.
-# Others:         archive, execute, data, bench, lint, clean.  `make execute CHAPTERS="04-rs2" PROFILE=small`
+# Others:         archive, execute, data, bench, colab, lint, clean.
+#                 `make execute CHAPTERS="04-rs2" PROFILE=small`
 
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: book archive test execute data bench lint clean
+.PHONY: book archive test execute data bench colab lint clean
 
 PROFILE ?= small
 CHAPTERS ?=
@@ -51,6 +52,10 @@ bench: .venv/ready
 	.venv/bin/python -m benchmarks.training_throughput
 	.venv/bin/python -m benchmarks.lls_scaling
 	.venv/bin/python -m benchmarks.view_throughput
+	.venv/bin/python -m benchmarks.sweep_scaling
+
+colab: .venv/ready
+	.venv/bin/python -m benchmarks.colab_simulation
 
 lint: .venv/ready
 	.venv/bin/ruff check .

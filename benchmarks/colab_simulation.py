@@ -45,7 +45,8 @@ def requirements(versions: str, root: Path) -> list[str]:
         return list(HOST)
     if versions == "pinned for the book":
         lock = (root / "requirements.txt").read_text(encoding="utf-8")
-        return [re.search(rf"^{name}==[^\s;]+", lock, re.MULTILINE).group() for name in HOST]
+        # with their markers: a package may be pinned twice, for older and newer versions of Python
+        return [line for name in HOST for line in re.findall(rf"^{name}==.*$", lock, re.MULTILINE)]
     bounds = (root / "pyproject.toml").read_text(encoding="utf-8")
     found = {name: re.search(rf'"{name}>=([\d.]+)"', bounds).group(1) for name in HOST}
     return [f"{name}=={bound}.*" for name, bound in found.items()]
@@ -124,7 +125,9 @@ def simulate(versions: str, chapters: list[str], repository: Path, root: Path) -
             # The next chapter meets a host without the package, as its reader does.
             remove = [python, "-m", "pip", "uninstall", "--quiet", "--yes", "labutils"]
             subprocess.run(remove, check=True)
-        return {"host": {name: host[name] for name in HOST}, "chapters": outcomes}
+        date = datetime.now(UTC).strftime("%Y-%m-%d")
+        versions_of_host = {name: host[name] for name in HOST}
+        return {"date": date, "host": versions_of_host, "chapters": outcomes}
 
 
 def table(result: dict) -> str:
@@ -141,7 +144,8 @@ def table(result: dict) -> str:
         took = f"{setup:.0f} s" if setup is not None else "failed"
         lines.append(f"| {versions} | {host} | {took} | {said} |")
     names = sorted({name for outcome in result["sets"].values() for name in outcome["chapters"]})
-    lines += ["", f"Tried on {result['date']} with Python {result['python']}: {', '.join(names)}."]
+    dates = " and ".join(sorted({outcome["date"] for outcome in result["sets"].values()}))
+    lines += ["", f"Tried on {dates} with Python {result['python']}: {', '.join(names)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -149,21 +153,25 @@ def table(result: dict) -> str:
 @click.argument("chapters", nargs=-1, metavar="[CHAPTER]...")
 @click.option("--versions", "names", type=click.Choice(SETS), multiple=True, help="Default: all.")
 def main(chapters, names):
-    """Run CHAPTERs (default: all) as a hosted notebook would, with each set of versions."""
+    """Run CHAPTERs (default: all) as a hosted notebook would, with each set of versions.
+
+    Results are stored set by set; sets that are not asked for keep their stored results.
+    """
     root = notebooks.book_root()
     chapters = list(chapters) or notebooks.chapters(root)
     with tempfile.TemporaryDirectory(prefix="colab-repository-") as scratch:
         repository = Path(scratch) / "book.git"
         subprocess.run(["git", "clone", "--quiet", "--bare", str(root), repository], check=True)
-        sets = {name: simulate(name, chapters, repository, root) for name in names or SETS}
-    result = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "sets": sets,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    TABLE.write_text(table(result), encoding="utf-8")
-    problems = [c["problem"] for s in sets.values() for c in s["chapters"].values()]
+        stored = json.loads(RESULT.read_text("utf-8"))["sets"] if RESULT.is_file() else {}
+        for name in names or SETS:
+            stored[name] = simulate(name, chapters, repository, root)
+            result = {
+                "python": platform.python_version(),
+                "sets": {name: stored[name] for name in SETS if name in stored},
+            }
+            RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            TABLE.write_text(table(result), encoding="utf-8")
+    problems = [c["problem"] for s in result["sets"].values() for c in s["chapters"].values()]
     sys.exit(any(problems))
 
 

@@ -150,7 +150,62 @@ def simclr(technique: ModuleType, S: SimpleNamespace, seed: int, device: torch.d
     )  # fmt: skip
 
 
-TASKS = {"02-simclrv2": simclr}
+def clip(technique: ModuleType, S: SimpleNamespace, seed: int, device: torch.device) -> Task:
+    """Training of the CLIP chapter on emoji: one picture of each of a batch's concepts."""
+    from labutils import emoji
+
+    generator = _generator(seed)
+    dataset = emoji.load(emoji.CORE)
+    concepts, white = dataset.concepts, torch.tensor([255, 255, 255])
+    pictures = emoji.on_background(dataset.rgba, white).to(device)
+    train_set = emoji.splits(dataset, generator=generator).train
+    merges = technique.learn_merges([" ".join([c.name, *c.keywords]) for c in concepts], S.merges)
+    tokenizer = technique.Tokenizer(merges, S.context)
+    captions = tokenizer([", ".join([c.name, *c.keywords]) for c in concepts]).to(device)
+    if "patch" in S.image_tower:
+        visual = technique.VisionTransformer(S.size, **S.image_tower, output=S.output)
+        text = technique.TextTransformer(
+            tokenizer.vocab_size, S.context, **S.text_tower, output=S.output
+        )
+        technique.initialise_transformers(visual, text, generator)
+    else:
+        visual = technique.ConvTower(S.size, **S.image_tower, output=S.output)
+        text = technique.BagOfTokens(tokenizer.vocab_size, **S.text_tower, output=S.output)
+        for part in (visual, text):
+            models.initialise(part, generator)
+        nn.init.normal_(text.token_embedding.weight, std=0.02, generator=generator)
+    model = technique.CLIP(visual, text).to(device)
+    recipe = views.Recipe(
+        scale=(0.8, 1.0), flip_probability=0.0, strength=0.25, blur_probability=0.0
+    )
+    of_concept = {}
+    for index in train_set.tolist():
+        of_concept.setdefault(int(dataset.concept[index]), []).append(index)
+    known, size = sorted(of_concept), _block_size(S.batch)
+
+    def batch(step, block):
+        # no concept twice in a global batch: the order is that of the step, not of the block
+        order = torch.randperm(len(known), generator=_generator(seed, step))
+        chosen = [known[k] for k in order[block * size : (block + 1) * size]]
+        draw = _generator(seed, step, block)
+        places = torch.rand(len(chosen), generator=draw)
+        own = [of_concept[c] for c in chosen]
+        indices = [found[int(u * len(found))] for found, u in zip(own, places, strict=True)]
+        images = views.random_view(pictures[indices], recipe, draw)
+        if images.shape[-1] != S.size:
+            images = nn.functional.interpolate(images, size=S.size, mode="bilinear")
+        return 4 * images - 2, captions[chosen]
+
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": S.decay},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    rate = S.rates[len(S.rates) // 2]
+    optimizer = torch.optim.AdamW(groups, rate, betas=(0.9, S.beta2), eps=1e-6)
+    return Task(model, batch, technique.clip_loss, optimizer, rate, model.bound_scale)
+
+
+TASKS = {"01-clip": clip, "02-simclrv2": simclr}
 
 
 def _generator(*numbers: int) -> torch.Generator:

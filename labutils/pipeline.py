@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labutils import PROFILES, notebooks
+from labutils import PROFILES, notebooks, report
 
 DEFAULT_MEMORY_MB = 2000  # of a chapter that has not run before
 POLL_S = 0.2
@@ -228,19 +228,11 @@ class _Run:
 
     def kill(self):
         """End the process and everything that it started."""
-        import psutil
-
-        processes = [self.tree]
-        with contextlib.suppress(psutil.Error):
-            processes += self.tree.children(recursive=True)
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        self.process.wait()
-        psutil.wait_procs(processes, timeout=3)
+        end(self.process)
 
     def finish(self):
         """Store notebook and record of a process that ended; return the ``Outcome``."""
+        self.keep_cells()
         if self.process.returncode:
             return self.fail(*explain(self.output, self.log, self.process.returncode))
         record_file = self.results / self.profile / f"{self.chapter}.json"
@@ -268,6 +260,12 @@ class _Run:
         failed_path(self.chapter, self.profile, self.root).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         return Outcome(self.chapter, "executed", "", self.seconds, memory)
+
+    def keep_cells(self):
+        """Store time and memory of each cell for the report; no part of the notebook."""
+        with contextlib.suppress(OSError, notebooks.NotebookError):
+            measured = report.cells(notebooks.read(self.output), self.samples)
+            report.keep(self.chapter, self.profile, self.root, measured)
 
     def fail(self, note, details):
         """Keep the partial notebook; return the ``Outcome`` of a failure."""
@@ -319,6 +317,21 @@ def start_papermill(source, output, *, folder, log, environment, options=()):
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the pipeline, which then ends this one
         )
+
+
+def end(process):
+    """End a process (a ``Popen``) and everything that it started."""
+    import psutil
+
+    processes = []
+    with contextlib.suppress(psutil.Error):
+        processes = [psutil.Process(process.pid)]
+        processes += processes[0].children(recursive=True)
+    for member in processes:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    process.wait()
+    psutil.wait_procs(processes, timeout=3)
 
 
 def tree_bytes(process):
@@ -483,7 +496,11 @@ def execute(
             if outcome.status == "failed":
                 print(f"\n{outcome.chapter} failed: {outcome.note}\n{outcome.details}")
         if ordered:
-            print("\n" + summary(ordered), flush=True)
+            page = report.write(ordered, profile, root, read_record, duration, memory)
+            print(
+                f"\n{summary(ordered)}\n\nTime and memory of every cell: {page.as_uri()}",
+                flush=True,
+            )
         if junit:
             write_junit(ordered, profile, junit)
     return ordered
@@ -573,6 +590,7 @@ def _ended(run, timeout):
         return None
     number, cell = where(run.output)
     run.kill()
+    run.keep_cells()
     at = f"cell {number}: " if number else ""
     note = f"{at}stopped at the time limit of {timeout:g} s"
     return run.fail(note, _numbered(number, cell) if number else "")

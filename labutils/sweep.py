@@ -22,8 +22,10 @@ from labutils.pipeline import (
     Outcome,
     PipelineError,
     _checked,
+    _terminable,
     cores,
     duration,
+    end,
     explain,
     kernel_environment,
     plain,
@@ -85,11 +87,12 @@ def sweep(chapter, seeds, profile="small", *, workers=None, dask=None, force=Fal
     at = f"the cluster at {dask}" if dask else f"{workers} process{'es' * (workers > 1)}"
     print(f"{chapter}, profile {profile}: {len(waiting)} of {len(seeds)} seeds to run on {at}")
     try:
-        with _engine(dask) as run_all:
+        with _terminable(), _engine(dask) as run_all:
             for attempt in range(ATTEMPTS):
                 if attempt and waiting:
                     print(f"trying again: {', '.join(f'seed {seed}' for seed in waiting)}")
-                jobs = [_job(chapter, profile, seed, root) for seed in waiting]
+                parent = None if dask else os.getpid()
+                jobs = [_job(chapter, profile, seed, root, parent) for seed in waiting]
                 with _Report(len(seeds), len(seeds) - len(waiting)) as report:
                     for result in run_all(jobs, workers):
                         outcome = _outcome(result)
@@ -153,8 +156,7 @@ def _engine(dask):
             print(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
 
     if not dask:
-        # always processes, also for one worker: an engine that dies must not take this one along
-        with joblib.parallel_config("loky"):
+        with joblib.parallel_config("loky", inner_max_num_threads=1):
             yield run_all
         return
     try:
@@ -176,8 +178,11 @@ def _engine(dask):
 # --- one job --------------------------------------------------------------------------------------
 
 
-def _job(chapter, profile, seed, root):
-    """Return all that a worker needs, as plain values; it need not see this machine's files."""
+def _job(chapter, profile, seed, root, parent=None):
+    """Return all that a worker needs, as plain values; it need not see this machine's files.
+
+    ``parent``: the process with which the job ends, None for a worker on its own.
+    """
     notebook = notebooks.read(notebooks.path(chapter, root))
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
@@ -190,6 +195,7 @@ def _job(chapter, profile, seed, root):
         "code": notebooks.package_digest(),
         "checkpoints": str(root / "_build" / "checkpoints" / f"sweep-{profile}-{chapter}-{seed}"),
         "root": str(root),
+        "parent": parent,
     }
 
 
@@ -237,9 +243,15 @@ def _execute(job, scratch, result):
         options=["--language", "python", "--parameters_yaml", f"seeds: [{job['seed']}]"],
     )  # fmt: skip
     tree, peak = psutil.Process(process.pid), 0
-    while process.poll() is None:
-        peak = max(peak, tree_bytes(tree))
-        time.sleep(0.2)
+    try:
+        while process.poll() is None:
+            peak = max(peak, tree_bytes(tree))
+            time.sleep(0.2)
+            if job["parent"] not in (None, os.getpid(), os.getppid()):
+                break  # the sweep was killed
+    finally:
+        if process.poll() is None:
+            end(process)
     result["peak_memory_mb"] = round(peak / 2**20)
     record = scratch / "results" / job["profile"] / f"{job['chapter']}.json"
     if process.returncode:

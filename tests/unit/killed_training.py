@@ -71,7 +71,7 @@ def run(folder, name, kill_at=None):
     torch.save(result, folder / f"{name}.result")
 
 
-def fork(folder, name, kill_at=None, kill_after=None):
+def fork(folder, name, kill_at=None, kill_after=None, run=run):
     """Run in a child, killed once it has begun `kill_after` steps: (exit status, first step)."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -99,10 +99,15 @@ def fork(folder, name, kill_at=None, kill_after=None):
     return os.waitstatus_to_exitcode(status), first
 
 
-def main(folder):
+def warm_up():
+    """Import what the first optimiser's step imports, so that the children have it."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
-    torch.optim.SGD([parameter]).step()  # what the first step imports, the children have then
+    torch.optim.SGD([parameter]).step()
+
+
+def main(folder):
+    warm_up()
     status, _ = fork(folder, "whole")
     assert status == 0
     began = {}

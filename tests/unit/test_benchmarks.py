@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from benchmarks import colab_simulation, sweep_scaling
 from benchmarks import training_throughput as benchmark
 from labutils import data
 
@@ -70,3 +71,14 @@ def test_stored_run_meets_the_bar():
     result = json.loads(benchmark.RESULT.read_text())
     assert result["models"]["cnn-tiny"]["ratio"]["median"] >= 10
     assert result["input"]["ratio"]["median"] >= 20
+
+
+def test_sweep_page_shows_the_stored_run_and_the_bar_is_met():
+    result = json.loads(sweep_scaling.RESULT.read_text())
+    assert sweep_scaling.PAGE.read_text() == sweep_scaling.render(result)
+    assert result["ratio"] < result["limit"] == 0.6
+
+
+def test_colab_page_shows_the_stored_runs():
+    result = json.loads(colab_simulation.RESULT.read_text())
+    assert colab_simulation.TABLE.read_text() == colab_simulation.table(result)

@@ -4,7 +4,10 @@ import json
 import os
 import platform
 import random
+import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -304,6 +307,28 @@ def test_another_function_does_not_get_the_result(kept):
         assert lab.map(lambda x, f=factor: x * f, [(4,)], "jobs") == [4 * factor]
     assert lab.map(lambda x: x - 1, [(4,)], "jobs") == [3]
     assert lab.map(lambda x: x - 1, [(5,)], "jobs") == [4]
+
+
+def test_killed_at_random_moments_ends_with_the_same_record(tmp_path):
+    """20 times SIGKILL in the middle of a map over trainings; all numbers equal bit for bit."""
+    script = Path(__file__).with_name("killed_chapter.py")
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
+    del environment["LABUTILS_HEADLESS"]
+    command = [sys.executable, script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    killed = json.loads(done.stdout.splitlines()[-1])
+    assert killed.pop("whole") == 0
+    assert sum(killed.values()) == 20
+    records = {}
+    for name in ("whole", *killed):
+        records[name] = json.loads(
+            (tmp_path / f"{name}.results" / "small" / "00-killed.json").read_text()
+        )
+        for volatile in ("finished", "duration_s"):
+            del records[name][volatile]
+    assert records["whole"]["claims"][0]["verdict"] == "reproduced"
+    assert all(record == records["whole"] for record in records.values())
 
 
 def test_jobs_in_processes_are_kept_too(kept, monkeypatch):

@@ -1,19 +1,22 @@
 """The pipeline on throw-away chapters: what is stored, kept, skipped, reported."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from click.testing import CliRunner
 from throwaway import Book
 
-from labutils import notebooks, pipeline
+from labutils import notebooks, pipeline, report
 from labutils.__main__ import main
 
 REPOSITORY = Path(__file__).parents[2]
@@ -66,6 +69,7 @@ def ran(tmp_path_factory):
     book.junit = book.root / "reports" / "junit.xml"
     outcomes = pipeline.execute(junit=book.junit, jobs=2, root=book.root)
     book.outcomes = by_chapter(outcomes)
+    book.page = report.path("small", book.root).read_text()
     return book
 
 
@@ -140,6 +144,39 @@ def test_junit_report(ran):
     assert cases["01-good"].find("failure") is None
     assert cases["02-bad"].find("failure").get("message").startswith("cell 3: ValueError")
     assert "raise ValueError" in cases["02-bad"].find("failure").text
+
+
+def test_report_page_has_time_and_memory_of_every_cell(ran):
+    measured = json.loads((ran.root / "_build/report/small/01-good.json").read_text())
+    assert [cell["number"] for cell in measured] == [2, 3, 4, 5]
+    assert measured[0]["line"] == "for _ in range(3):"
+    assert 0.15 <= measured[0]["seconds"] < 20
+    assert all(30 < cell["peak_memory_mb"] < 2000 for cell in measured)
+    page = ran.page
+    assert "1 executed, 0 fresh and skipped, 3 failed" in page
+    assert "<td>02-bad</td><td>failed</td>" in page
+    assert "cell 3: ValueError: wrong" in page
+    slowest = page.partition("slowest cells")[2].partition("<h2>")[0]
+    assert slowest.count("<tr>") == 1 + 4 + 2 + 1 + 1
+    for text in ("<script", "<link", "src=", "href="):
+        assert text not in page
+
+
+def test_cells_are_matched_with_samples_by_time():
+    def cell(number, began, ended):
+        times = {"start_time": began and f"2026-01-01T00:00:{began}+00:00", "end_time": None}
+        if ended:
+            times["end_time"] = f"2026-01-01T00:00:{ended}+00:00"
+        return {"cell_type": "code", "source": f"x = {number}", "metadata": {"papermill": times}}
+
+    start = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    samples = [(start + second, second * 2**20) for second in range(60)]
+    executed = {"cells": [cell(1, "10", "20.5"), cell(2, "20.6", "20.7"), cell(3, "30", None)]}
+    executed["cells"].append(cell(4, None, None))
+    first, second, third = report.cells(executed, samples)
+    assert (first["seconds"], first["peak_memory_mb"]) == (10.5, 20)
+    assert (second["seconds"], second["peak_memory_mb"]) == (0.1, 21)
+    assert (third["seconds"], third["peak_memory_mb"]) == (None, 59)
 
 
 def test_fresh_is_skipped_and_an_edit_makes_stale(ran, capsys):
@@ -357,7 +394,7 @@ def test_exit_codes_and_one_line_errors(book):
     assert command(book, "status").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["execute", "book", "data", "status", "setup-cells"])
+@pytest.mark.parametrize("name", ["execute", "sweep", "book", "data", "status", "setup-cells"])
 def test_help(name):
     listing = CliRunner().invoke(main, ["--help"]).output
     assert f"  {name} " in listing
@@ -365,6 +402,17 @@ def test_help(name):
     shown = CliRunner().invoke(main, [name, "--help"])
     assert shown.exit_code == 0
     assert shown.output.startswith(f"Usage: main {name}")
+
+
+def test_a_line_a_minute_tells_cells_and_the_longest_loop(capsys):
+    progress = pipeline._Progress()
+    progress.live = False
+    said = "trainings: 5 of 9 after 01:00, 00:48 left"
+    run = SimpleNamespace(chapter="01-a", seconds=61.0, done=3, total=9, said=lambda: said)
+    progress.update([run])
+    run.seconds = 70.0
+    progress.update([run])
+    assert capsys.readouterr().out == f"01-a: 3 of 9 cells after 1 min 01 s; {said}\n"
 
 
 def test_durations_in_words():

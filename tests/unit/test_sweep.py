@@ -246,15 +246,15 @@ if seeds[0] == 2 and not once.exists():
     assert set(runs) == {"0", "1", "2", "3"}
     assert len(runs) <= 5  # at most the job beside the one that died was done twice
     assert record(chapter)["claims"][0]["values"]["A"] == expected(range(4))[0]
-    left = [p for p in psutil.process_iter() if "labutils-sweep-" in " ".join(cmdline(p))]
-    assert left == []
+    assert not [p for p in psutil.process_iter() if "labutils-sweep-" in joined(p)]
 
 
-def cmdline(process):
+def joined(process):
+    """A process's command line."""
     try:
-        return process.cmdline()
+        return " ".join(process.cmdline())
     except psutil.Error:
-        return []
+        return ""
 
 
 def test_a_cluster_that_does_not_answer(chapter, monkeypatch):
@@ -267,6 +267,27 @@ def test_a_cluster_that_does_not_answer(chapter, monkeypatch):
     chapter.chapter_of()
     with pytest.raises(pipeline.PipelineError, match="no Dask scheduler answers at tcp://nowhere"):
         sweep.sweep("01-a", [0], dask="tcp://nowhere:1", root=chapter.root)
+
+
+def test_a_killed_sweep_leaves_nothing_running_and_goes_on(chapter):
+    chapter.chapter_of(
+        f"import pathlib, time\nroot = pathlib.Path({str(chapter.root)!r})\n"
+        "(root / f'began-{seeds[0]}').touch()\n"
+        "while seeds[0] == 1 and not (root / 'go on').exists(): time.sleep(0.05)"
+    )
+    command = [sys.executable, "-P", "-m", "labutils", "sweep", "01-a", "--seeds", "0,1"]
+    process = subprocess.Popen(
+        [*command, "--workers", "2"], cwd=chapter.root, stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    done = sweep.folder_of("01-a", "small", chapter.root) / "seed-0.json"
+    wait_for(lambda: done.exists() and (chapter.root / "began-1").exists())
+    process.kill()
+    process.wait()
+    wait_for(lambda: not [p for p in psutil.process_iter() if "labutils-sweep-" in joined(p)])
+    (chapter.root / "go on").touch()
+    outcomes = sweep.sweep("01-a", [0, 1], root=chapter.root)
+    assert [o.status for o in outcomes] == ["fresh", "executed"]
 
 
 def test_the_command(chapter):
