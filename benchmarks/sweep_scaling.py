@@ -44,12 +44,18 @@ def measure(chapter: str, workers: int, seeds: str, root: Path) -> float:
 
 def measure_all(chapter: str, repetitions: int) -> dict:
     """Times of sweeps with one and two workers, alternating."""
-    seconds = {"1": [], "2": []}
+    seconds, load = {"1": [], "2": []}, []
     for _ in range(repetitions):
         for workers in (1, 2):
+            load.append(round(os.getloadavg()[0], 1))
             took = measure(chapter, workers, "0-3", notebooks.book_root())
-            seconds[str(workers)].append(round(took, 2))
-            print(f"{workers} workers: {took:.1f} s", flush=True)
+            seconds[str(workers)].append(round(took, 1))
+            print(f"{workers} workers: {took:.1f} s, load before {load[-1]}", flush=True)
+    return summarise(chapter, seconds, load)
+
+
+def summarise(chapter: str, seconds: dict, load: list[float]) -> dict:
+    """What is stored of the times; load: the machine's load before each run, 0 when idle."""
     ratios = [two / one for one, two in zip(seconds["1"], seconds["2"], strict=True)]
     return {
         "what": "seconds of a sweep over 4 seeds by the number of workers",
@@ -61,6 +67,7 @@ def measure_all(chapter: str, repetitions: int) -> dict:
         "chapter": chapter,
         "limit": LIMIT,
         "seconds": seconds,
+        "load_before": load,
         "ratio": round(statistics.median(ratios), 3),
     }
 
@@ -68,11 +75,15 @@ def measure_all(chapter: str, repetitions: int) -> dict:
 def render(result: dict) -> str:
     """The sentence of the book page."""
     one, two = (statistics.median(result["seconds"][workers]) for workers in ("1", "2"))
+    pairs = len(result["seconds"]["1"])
+    runs = f"median of {pairs} pairs of runs" if pairs > 1 else "one pair of runs"
+    if max(result["load_before"], default=0) > 1.5:
+        runs += " beside other work"
     return (
         f"Four seeds of `{result['chapter']}` at profile `smoke` take {one:.0f} s with one worker "
-        f"and {two:.0f} s with two, **{result['ratio']:.2f}** of the time (median of "
-        f"{len(result['seconds']['1'])} pairs of runs; {result['machine']}, torch "
-        f"{result['torch']}, joblib {result['joblib']}; {result['date']}).\n"
+        f"and {two:.0f} s with two, **{result['ratio']:.2f}** of the time ({runs}; "
+        f"{result['machine']}, torch {result['torch']}, joblib {result['joblib']}; "
+        f"{result['date']}).\n"
     )
 
 

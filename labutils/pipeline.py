@@ -95,7 +95,8 @@ def keep_superseded(chapter, profile, root, fingerprint):
         return
     kept = {key: old[key] for key in old if key not in ("settings", "code", "numbers", "claims")}
     kept["claims"] = [
-        {key: value for key, value in claim.items() if key != "values"} for claim in old["claims"]
+        {key: value for key, value in claim.items() if key != "values"}
+        for claim in old.get("claims", ())
     ]
     file = history_path(chapter, profile, root)
     before = file.read_text(encoding="utf-8") if file.is_file() else ""

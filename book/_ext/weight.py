@@ -54,17 +54,39 @@ def slim(svg):
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", "", svg,
                  flags=re.S)  # fmt: skip
     svg = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", svg)).replace(" />", "/>").strip()
+    svg = CLIPPED.sub(clipped_once, svg)
     svg = re.sub(r'(?<= )(?:d|x|y|points)="[^"]*"', shorter_numbers, svg)
     svg = re.sub(r"translate\([^)]*\)", shorter_numbers, svg)
     svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", smaller_picture, svg)
     return re.sub(r"(<svg[^>]*>)", rf"\1{DARK}", svg, count=1)
 
 
+# Signs that follow each other, each clipped by itself to the same area
+CLIPPED = re.compile(
+    r'<g clip-path="([^"]*)">(?:<use[^>]*/>)</g>(?:<g clip-path="\1"><use[^>]*/></g>)+'
+)
+
+
+def clipped_once(match):
+    """The same signs in one group, which also has the style that they share."""
+    signs = re.findall(r"<use[^>]*/>", match[0])
+    styles = {(re.findall(r' style="[^"]*"', sign) or [""])[0] for sign in signs}
+    style = styles.pop() if len(styles) == 1 else ""
+    signs = "".join(sign.replace(style, "") if style else sign for sign in signs)
+    return f'<g clip-path="{match[1]}"{style}>{signs}</g>'
+
+
 def shorter_numbers(match):
     """Numbers with two decimals; one in long lines and bands, which are no symbols."""
     digits = 1 if len(match[0]) > LONG else 2
-    return re.sub(r"-?\d+\.\d+", lambda n: f"{float(n[0]):.{digits}f}".rstrip("0").rstrip("."),
-                  match[0])  # fmt: skip
+    name, _, text = match[0].partition('="') if '="' in match[0] else ("", "", match[0])
+    text = re.sub(
+        r"-?\d+\.\d+", lambda n: f"{float(n[0]):.{digits}f}".rstrip("0").rstrip("."), text
+    )
+    if name == "d":  # a path needs no blanks around its letters and signs, nor leading zeros
+        text = re.sub(r"\s*([A-Za-z])\s*", r"\1", text).replace(" -", "-")
+        text = re.sub(r"(?<!\d)0\.", ".", text)
+    return f'{name}="{text}' if name else text
 
 
 def smaller_picture(match):

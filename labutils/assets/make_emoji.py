@@ -3,7 +3,7 @@
 Run ``python labutils/assets/make_emoji.py [FOLDER]``. It fetches the packages named below with
 ``npm pack`` (kept in the cache folder of the data), renders every drawing with ``resvg-py``, writes
 ``emoji-*.npz.xz`` and ``emoji.json`` into FOLDER (default: beside this file), and says whether the
-pixels are the shipped ones. About five minutes on one core.
+pixels are the shipped ones. Within five minutes on one core.
 """
 
 import hashlib

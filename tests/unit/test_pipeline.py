@@ -9,6 +9,7 @@ import time
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -401,6 +402,17 @@ def test_help(name):
     shown = CliRunner().invoke(main, [name, "--help"])
     assert shown.exit_code == 0
     assert shown.output.startswith(f"Usage: main {name}")
+
+
+def test_a_line_a_minute_tells_cells_and_the_longest_loop(capsys):
+    progress = pipeline._Progress()
+    progress.live = False
+    said = "trainings: 5 of 9 after 01:00, 00:48 left"
+    run = SimpleNamespace(chapter="01-a", seconds=61.0, done=3, total=9, said=lambda: said)
+    progress.update([run])
+    run.seconds = 70.0
+    progress.update([run])
+    assert capsys.readouterr().out == f"01-a: 3 of 9 cells after 1 min 01 s; {said}\n"
 
 
 def test_durations_in_words():

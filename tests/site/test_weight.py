@@ -1,0 +1,59 @@
+"""What makes the site light must not change what is seen."""
+
+import io
+import json
+import re
+import sys
+
+import numpy as np
+import resvg_py
+from building import ROOT
+from PIL import Image
+
+sys.path.insert(0, str(ROOT / "book/_ext"))
+import weight  # noqa: E402
+
+
+def drawings():
+    for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(file.read_text("utf-8"))["cells"]:
+            for output in cell.get("outputs", ()):
+                if svg := output.get("data", {}).get("image/svg+xml"):
+                    yield "".join(svg)
+
+
+def pixels(svg):
+    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, dpi=96, background="#ffffff"))
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture.convert("RGB"), dtype=float)
+
+
+def test_slim_drawings_look_the_same_and_weigh_less():
+    before = after = 0
+    for number, svg in enumerate(drawings()):
+        slim = weight.slim(svg)
+        before, after = before + len(svg), after + len(slim)
+        assert "prefers-color-scheme" in slim
+        first, second = pixels(svg), pixels(slim)
+        assert first.shape == second.shape
+        # On average less than one of 255 levels; a missing line or sign would cost more.
+        assert np.abs(first - second).mean() < 1, number
+    assert before > 0
+    assert after < 0.6 * before
+
+
+def test_lost_signs_would_be_seen():
+    svg = next(drawings())
+    assert np.abs(pixels(svg) - pixels(re.sub(r"<use[^>]*/>", "", svg))).mean() > 1
+
+
+def test_styles_keep_what_pages_have_and_drop_the_rest():
+    import tinycss2
+
+    rules = tinycss2.parse_stylesheet(
+        ".a{x:1}.a.b{x:2}.c,.a{x:3}p:not(.b){x:4}@media print{.b{x:5}.a{x:6}}@media print{.b{x:7}}"
+        ":is(.b,.a){x:8}"
+    )
+    kept = "".join(weight.kept(rules, {"a"}))
+    for value, there in zip(range(1, 9), (1, 0, 1, 1, 0, 1, 0, 1), strict=True):
+        assert (f"x:{value}" in kept) == bool(there), value
