@@ -21,8 +21,8 @@ def captions():
 
 TEXTS = [
     "a photo of a cat", "it's a dog’s life", "Tom &amp;amp; Jerry &lt;3", "  spaced\n\tout  ",
-    "2024 was 100% fun!!", "café Zürich 日本 ☕🙂", "ALL CAPS", "under_score", "", "don't we'll I'm",
-    "“quoted” ‘single’", "semi;colon,comma.", "x" * 300,
+    "2024 was 100% fun!!", "café Zürich 日本 ☕🙂", "ALL CAPS", "under_score", "",
+    "don't we'll I'm", "“quoted” ‘single’", "semi;colon,comma.", "x" * 300,
 ]  # fmt: skip
 
 
@@ -107,7 +107,8 @@ def test_rows_start_end_fill_and_cut(clip):
     rows = tokenizer(["ab", "abcdefgh", ""])
     a, b = clip.spell("ab")
     assert rows[0].tolist() == [512, a, b, 513, 0, 0]
-    assert rows[1, 0] == 512 and rows[1, -1] == 513 and (rows[1] != 0).all()
+    assert (rows[1, 0], rows[1, -1]) == (512, 513)
+    assert (rows[1] != 0).all()
     assert rows[2].tolist() == [512, 513, 0, 0, 0, 0]
     assert rows.dtype == torch.int64
     assert (rows.argmax(1) == torch.tensor([3, 5, 1])).all()  # the end is the largest token

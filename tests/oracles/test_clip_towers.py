@@ -143,7 +143,8 @@ def test_initialisation_has_the_released_statistics(clip):
         for weight, std in expected.items():
             assert weight.std().item() == pytest.approx(std, rel=0.02)
             assert abs(weight.mean().item()) < std / 50
-        assert (block.attn.in_proj_bias == 0).all() and (block.attn.out_proj.bias == 0).all()
+        assert (block.attn.in_proj_bias == 0).all()
+        assert (block.attn.out_proj.bias == 0).all()
         assert block.mlp.c_fc.bias.abs().max() > 0  # the library's default
     assert text.token_embedding.weight.std().item() == pytest.approx(0.02, rel=0.01)
     assert text.positional_embedding.std().item() == pytest.approx(0.01, rel=0.02)
