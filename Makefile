@@ -47,6 +47,7 @@ data: .venv/ready
 bench: .venv/ready
 	.venv/bin/python -m benchmarks.training_throughput
 	.venv/bin/python -m benchmarks.lls_scaling
+	.venv/bin/python -m benchmarks.contrastive_memory
 
 lint: .venv/ready
 	.venv/bin/ruff check .
