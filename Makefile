@@ -56,6 +56,7 @@ bench: .venv/ready
 
 colab: .venv/ready
 	.venv/bin/python -m benchmarks.colab_simulation
+	.venv/bin/python -m benchmarks.contrastive_memory
 
 lint: .venv/ready
 	.venv/bin/ruff check .
