@@ -81,7 +81,7 @@ def test_keyboard_reaches_everything(browser, pages, show):
                 "document.addEventListener('focusin', e => { (window.reached ??= new Set())"
                 ".add(e.target.dataset.control); })"
             )
-            for _ in range(len(controls) + 40):
+            for _ in range(2 * len(controls) + 40):  # what scrolls takes the focus too
                 page.keyboard.press("Tab")
             reached = set(page.evaluate("[...(window.reached ?? [])]"))
             left = [html for i, html in enumerate(controls) if str(i) not in reached]

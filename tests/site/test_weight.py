@@ -43,7 +43,7 @@ def test_slim_drawings_look_the_same_and_weigh_less():
 
 
 def test_lost_signs_would_be_seen():
-    svg = next(drawings())
+    svg = max(drawings(), key=lambda drawing: drawing.count("<use"))
     assert np.abs(pixels(svg) - pixels(re.sub(r"<use[^>]*/>", "", svg))).mean() > 1
 
 
