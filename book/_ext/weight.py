@@ -55,7 +55,9 @@ def slim(svg):
                  flags=re.S)  # fmt: skip
     svg = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", svg)).replace(" />", "/>").strip()
     svg = CLIPPED.sub(clipped_once, svg)
+    svg = CLIPPED_PATHS.sub(clip_together, svg)
     svg = re.sub(r'(?<= )(?:d|x|y|points)="[^"]*"', shorter_numbers, svg)
+    svg = RECTANGLE.sub(r' d="M\1 \2H\3V\4H\1z"', svg)
     svg = re.sub(r"translate\([^)]*\)", shorter_numbers, svg)
     svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", smaller_picture, svg)
     return re.sub(r"(<svg[^>]*>)", rf"\1{DARK}", svg, count=1)
@@ -76,6 +78,19 @@ def clipped_once(match):
     return f'<g clip-path="{match[1]}"{style}>{signs}</g>'
 
 
+# Cells of a mesh: rectangles that follow each other, each clipped to the same area
+CLIPPED_PATHS = re.compile(
+    r'<path d="[^"]*" clip-path="([^"]*)" [^>]*/>(?:<path d="[^"]*" clip-path="\1" [^>]*/>)+'
+)
+RECTANGLE = re.compile(r' d="M([\d.]+) ([\d.]+)L([\d.]+) \2L\3 ([\d.]+)L\1 \4(?:L\1 \2|z| )+"')
+
+
+def clip_together(match):
+    """The same paths in one group that is clipped."""
+    paths = match[0].replace(f' clip-path="{match[1]}"', "")
+    return f'<g clip-path="{match[1]}">{paths}</g>'
+
+
 def shorter_numbers(match):
     """Numbers with two decimals; one in long lines and bands, which are no symbols."""
     digits = 1 if len(match[0]) > LONG else 2
@@ -90,19 +105,21 @@ def shorter_numbers(match):
 
 
 def smaller_picture(match):
-    """The same picture in fewer bytes; what hides nothing behind it also in fewer colours."""
+    """Nearly the same picture in fewer bytes: greys a little blurred, or colours a little fewer."""
     with Image.open(io.BytesIO(base64.b64decode(match[1]))) as picture:
-        picture = picture.convert("RGBA")
-        if picture.getextrema()[3][0] == 255:
-            picture = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-            picture = picture.convert("RGB")
-        return webp(picture)
+        if picture.convert("RGBA").getextrema()[3][0] < 255:  # something shines through
+            return webp(picture)
+        picture = picture.convert("RGB")
+        red, green, blue = picture.split()
+        if red.tobytes() == green.tobytes() == blue.tobytes():
+            return webp(picture, lossless=False, quality=85)
+        return webp(picture.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB"))
 
 
-def webp(picture):
+def webp(picture, **options):
     """A picture as the address of its own data."""
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", lossless=True, method=4)
+    picture.save(stream, "WEBP", **{"lossless": True, "method": 4, **options})
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

@@ -143,17 +143,12 @@ def chapter_pages(pages):
     return [name for name in pages if name.startswith("notebooks/")]
 
 
-# Known to miss the limit: histograms and grids of images. It must not grow.
-TOO_HEAVY = {"notebooks/05-fixmatch-saa.html": 1_850_000}
-
-
 def test_chapters_are_light(visits, pages):
     for name in chapter_pages(pages):
         visit = visits[name]
         assert len(visit.bytes) > 10, "the files of a page were not counted"
         largest = sorted(visit.bytes.items(), key=lambda item: -item[1])[:5]
-        limit = TOO_HEAVY.get(name, MOST_BYTES)
-        assert visit.weight < limit, f"{name}: {visit.weight:,} bytes; largest: {largest}"
+        assert visit.weight < MOST_BYTES, f"{name}: {visit.weight:,} bytes; largest: {largest}"
 
 
 def test_chapters_can_be_read_at_once(browser, show, pages):
