@@ -50,8 +50,10 @@ data: .venv/ready
 
 bench: .venv/ready
 	.venv/bin/python -m benchmarks.training_throughput
-	.venv/bin/python -m benchmarks.lls_scaling
 	.venv/bin/python -m benchmarks.view_throughput
+	.venv/bin/python -m benchmarks.strong_augmentation
+	.venv/bin/python -m benchmarks.lls_scaling
+	.venv/bin/python -m benchmarks.contrastive_memory
 	.venv/bin/python -m benchmarks.sweep_scaling
 
 colab: .venv/ready

@@ -181,7 +181,8 @@ class _Run:
         self.checkpoints = self.root / "_build" / "checkpoints" / f"{self.profile}-{self.chapter}"
         if self.restart or self.profile == "smoke":
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-        self._spent = self.checkpoints / "seconds"  # of the interrupted runs before this one
+        # of interrupted runs of the same code before this one: it goes on from their checkpoints
+        self._spent = self.checkpoints / f"seconds-{self.fingerprint}"
         self.spent = float(self._spent.read_text()) if self._spent.exists() else 0.0
         self.log = self.scratch / "papermill.log"
         self.process = start_papermill(

@@ -24,7 +24,6 @@ MARKS = {
     "not judged": "·",
 }
 PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
-KEY_FIGURE = "key-figure"  # the tag of the cell whose figure stands on the chapter's card
 
 LITERAL = re.compile(r"(``.+?``|:[a-z:]+:`[^`]+`|(?:\{[a-z:]+\})?`[^`]+`)")
 
@@ -142,7 +141,7 @@ class ChapterCards(BookDirective):
         return [cards]
 
     def figure(self, chapter, docname):
-        found = key_figure(self.root, chapter["name"]) if docname else None
+        found = key_figure(self.root, chapter) if docname else None
         if found is None:
             return '<div class="card-figure"></div>'
         folder = posixpath.dirname(self.env.docname)
@@ -232,21 +231,21 @@ def reading_minutes(root, chapter):
 
 
 def key_figure(root, chapter):
-    """{file, data, alt, anchor} of the figure tagged `key-figure` in a chapter, or None."""
-    path = root / "notebooks" / f"{chapter}.ipynb"
+    """{file, data, alt, anchor} of the figure that chapters.yml names; None before it is drawn."""
+    path = root / "notebooks" / f"{chapter['name']}.ipynb"
     for cell in json.loads(path.read_text("utf-8"))["cells"] if path.exists() else ():
-        if KEY_FIGURE not in cell["metadata"].get("tags", ()):
-            continue
         look = cell["metadata"].get("mystnb", {})
+        if look.get("figure", {}).get("name") != chapter["figure"]:
+            continue
         for output in cell["outputs"]:
             for mime, suffix in PICTURES.items():
                 if data := output.get("data", {}).get(mime):
                     data = "".join(data)
                     return {
-                        "file": f"key-{chapter}.{suffix}",
+                        "file": f"key-{chapter['name']}.{suffix}",
                         "data": base64.b64decode(data) if suffix == "png" else data.encode(),
-                        "alt": look.get("image", {}).get("alt", f"A figure of chapter {chapter}"),
-                        "anchor": look.get("figure", {}).get("name", ""),
+                        "alt": look["image"]["alt"],
+                        "anchor": chapter["figure"],
                     }
     return None
 
@@ -255,7 +254,7 @@ def write_key_figures(app, exception):
     if exception or app.builder.format != "html":
         return
     for chapter in records.chapters(Path(app.srcdir)):
-        if found := key_figure(Path(app.srcdir), chapter["name"]):
+        if found := key_figure(Path(app.srcdir), chapter):
             folder = Path(app.outdir) / "_images"
             folder.mkdir(exist_ok=True)
             (folder / found["file"]).write_bytes(found["data"])

@@ -230,13 +230,17 @@ def wanted(selector, words, every=True):
     return (all if every else any)(name in words for name in names) or not names
 
 
-def slim_icons(source, target, styles, words):
+def slim_icons(source, target, styles, others, words):
     """Keep those icons of a font whose classes occur."""
     codes = {
         int(code, 16)
         for selectors, code in re.findall(r'([^{}]*)\{content:"\\([0-9a-f]+)"\}', styles)
         if words.intersection(re.findall(r"fa-[\w-]+", selectors))
     }
+    # Signs that styles name without a class of the font: of admonitions, algorithms, exercises.
+    # They stand there as themselves or by their numbers.
+    codes |= {ord(sign) for sign in set(styles + others) if "\ue000" <= sign <= "\uf8ff"}
+    codes |= {int(code, 16) for code in re.findall(r'content:\s*"\\([0-9a-f]{4})"', others)}
     font = TTFont(source)
     options = subset.Options(flavor="woff2", layout_features=[], notdef_outline=True)
     subsetter = subset.Subsetter(options)
@@ -272,8 +276,13 @@ def slim_site(app, exception):
     for own in static.glob("mystnb.*.css"):
         slim_styles(own, own, words)
     styles = (original / THEME_CSS).read_text("utf-8")
+    others = "".join(
+        file.read_text("utf-8")
+        for file in static.rglob("*.css")
+        if file.name != Path(THEME_CSS).name
+    )
     for font in (original / ICON_FONTS).glob("*.woff2"):
-        slim_icons(font, static / ICON_FONTS / font.name, styles, words)
+        slim_icons(font, static / ICON_FONTS / font.name, styles, others, words)
     for pattern in ("*.map", "fa-*.ttf", "fontawesome.js*"):
         for unused in static.rglob(pattern):
             unused.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urlparse
 
+from fontTools.ttLib import TTFont
 from PIL import Image
 
 from labutils import __version__, notebooks
@@ -242,6 +243,24 @@ def test_icons_are_in_the_slim_fonts(browser, address):
         assert len(sign) == 1, f"{name} has no sign"
         assert faces, f"{name} has no font"
     page.close()
+
+
+def test_signs_before_titles_are_in_the_slim_font(browser, address, site):
+    """Boxes of admonitions, algorithms and exercises show a sign, not an empty frame."""
+    font = TTFont(site / "_static/vendor/fontawesome/webfonts/fa-solid-900.woff2")
+    drawn = set(font.getBestCmap())
+    page = browser.new_page()
+    page.goto(f"{address}/notebooks/04-rs2.html")
+    signs = page.evaluate(
+        """() => [...document.querySelectorAll('.admonition-title, i, button, summary')].flatMap(
+             e => ['::before', '::after'].map(p => getComputedStyle(e, p)).filter(
+               s => s.fontFamily.includes('Awesome') && s.fontWeight >= 900).map(
+               s => s.content.replaceAll('"', '')))"""
+    )
+    page.close()
+    signs = {sign for sign in signs if len(sign) == 1}
+    assert len(signs) > 5
+    assert {sign for sign in signs if ord(sign) not in drawn} == set()
 
 
 def test_terms_lead_to_the_glossary_once(visits, browser, address, pages):

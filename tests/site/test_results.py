@@ -55,6 +55,7 @@ def test_every_claim_has_a_row_with_its_numbers(board, recorded):
     )
     expected = set()
     for (chapter, profile), record in recorded.items():
+        fresh = record["fingerprint"] == notebooks.fingerprint(chapter, ROOT)
         for claim in record["claims"]:
             name = anchor(chapter, profile, claim)
             expected.add(name)
@@ -77,7 +78,6 @@ def test_every_claim_has_a_row_with_its_numbers(board, recorded):
             assert record["finished"][:10] in run
             assert record["environment"]["device"] in run
             assert record["environment"]["torch"] in run
-            fresh = record["fingerprint"] == notebooks.fingerprint(chapter, ROOT)
             assert ("fresh" if fresh else "stale") in run
     assert set(rows) == expected
 
