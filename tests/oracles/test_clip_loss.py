@@ -168,6 +168,19 @@ def test_multi_positive_loss_without_duplicates_is_the_loss(clip):
     torch.testing.assert_close(value, clip.clip_loss(u, v, 4.0))
 
 
+def test_for_equal_captions_multi_positive_targets_change_neither_loss_nor_gradient(clip):
+    labels = torch.tensor([3, 1, 3, 2, 1, 3, 0, 7])
+    u, _ = pairs(8, 5, 14)
+    texts, _ = pairs(8, 5, 15)  # one row per caption
+    t = torch.tensor(1.0, dtype=torch.float64)
+    hard = with_gradients(lambda a, b, s: clip.clip_loss(a, b[labels], s), u, texts, t)
+    soft = with_gradients(
+        lambda a, b, s: clip.multi_positive_loss(a, b[labels], s, labels), u, texts, t
+    )
+    for mine, other in zip(hard, soft, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
 def test_multi_positive_gradient_vanishes_at_the_ideal_but_hard_targets_push_images_apart(clip):
     labels = torch.tensor([0, 0, 1, 1])
     u = torch.tensor([[1, 0.0], [1, 0], [0, 1], [0, 1]], dtype=torch.float64)
