@@ -167,7 +167,8 @@ def main(chapters, names):
         for name in names or SETS:
             outcome, before = simulate(name, chapters, repository, root), stored.get(name)
             if before and before["host"] == outcome["host"]:
-                outcome["chapters"] = dict(sorted((before["chapters"] | outcome["chapters"]).items()))
+                both = before["chapters"] | outcome["chapters"]
+                outcome["chapters"] = dict(sorted(both.items()))
             stored[name] = outcome
             result = {
                 "python": platform.python_version(),
