@@ -140,7 +140,8 @@ def write(site, parts, target, browser, title, subtitle="", live=False):
         tab.emulate_media(media="print")
         for done, (page, file) in enumerate(files.items()):
             if live:
-                print(f"\r\x1b[K{done + 1}/{len(files)}  {page}", end="", file=sys.stderr, flush=True)
+                hint = f"\r\x1b[K{done + 1}/{len(files)}  {page}"
+                print(hint, end="", file=sys.stderr, flush=True)
             tab.goto(file.as_uri())
             headings[page] = tab.evaluate(PREPARE, sorted(wanted[page]))
             name = json.dumps(headings[page][0]["title"], ensure_ascii=False)
