@@ -1,10 +1,10 @@
 # Two commands:   make book   builds the site;   make test   proves it.
-# Others:         archive, execute, data, bench, colab, lint, clean.
+# Others:         archive, pdf, execute, data, bench, colab, lint, clean.
 #                 `make execute CHAPTERS="04-rs2" PROFILE=small`
 
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: book archive test execute data bench colab lint clean
+.PHONY: book archive pdf test execute data bench colab lint clean
 
 PROFILE ?= small
 CHAPTERS ?=
@@ -38,6 +38,9 @@ book: .venv-book/ready
 
 archive: .venv-book/ready
 	.venv-book/bin/python -m labutils book --archive
+
+pdf: book .venv/ready
+	.venv/bin/python -m labutils pdf
 
 test: .venv/ready
 	.venv/bin/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)

@@ -76,8 +76,13 @@ a i {{ flex: 1; border-bottom: 1pt dotted #52616b; margin-bottom: 5pt; }}
 @contextlib.contextmanager
 def chromium():
     """A headless Chromium under Playwright. Raises ``PipelineError`` if there is none."""
-    from playwright.sync_api import Error, sync_playwright
-
+    try:
+        import pypdf  # noqa: F401
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError as error:
+        raise PipelineError(
+            f"printing needs {error.name}, which the tests' environment has: `make pdf`"
+        ) from None
     with sync_playwright() as playwright:
         try:
             # A container has neither Chromium's sandbox nor much shared memory.

@@ -23,6 +23,7 @@ from pygments.token import Name, Punctuation, Text, Token, Whitespace
 from sphinx.highlighting import PygmentsBridge
 
 THEME_CSS = "styles/pydata-sphinx-theme.css"
+BOOK_THEME_CSS = "styles/sphinx-book-theme.css"
 ICON_FONTS = "vendor/fontawesome/webfonts"
 CROWD, ZOOM, COLOURS = 1000, 2, 64  # points that become a picture; its pixels per unit, its colours
 LONG = 600  # characters of a path
@@ -168,6 +169,10 @@ SEARCH = re.compile(
 )
 # A list whose items are not of the role listitem; the items' own role is out of date as well.
 LIST_ROLES = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
+AS_IT_STANDS = re.compile(
+    r"(<(?:pre|script|style|textarea)\b.*?</(?:pre|script|style|textarea)>)", re.S
+)
+INDENT = re.compile(r"\n\s+(?=<)")
 PICTURE = re.compile(r'<img (?![^>]*loading=)([^>]*src="([^"]*_images/[^"]*)"[^>]*?)\s*/?>')
 
 
@@ -180,6 +185,9 @@ def slim_pages(folder):
         if file != folder / "search.html":
             text = SEARCH.sub("", text)
         text = PICTURE.sub(lambda m, page=file: lazy(m, page), text)
+        parts = AS_IT_STANDS.split(text)
+        parts[::2] = [INDENT.sub("\n", part) for part in parts[::2]]
+        text = "".join(parts)
         if text != old:
             file.write_text(text, "utf-8")
         texts.append(text)
@@ -217,6 +225,7 @@ class QuietFormatter(HtmlFormatter):
 
 # --- styles and icons ----------------------------------------------------------------------------
 
+LINE_END = re.compile(r"\s*\n\s*")
 CLASS = re.compile(r"\.((?:[\w-]|\\.)+)")
 HIDDEN = re.compile(r":(?:not|is|where)\((?:[^()]|\([^()]*\))*\)")  # need not be there to match
 
@@ -236,7 +245,8 @@ def kept(rules, words):
             elif not wanted(",".join(selectors), words, every=False):
                 selectors = []
             if selectors:
-                yield f"{','.join(selectors)}{{{tinycss2.serialize(rule.content)}}}"
+                content = LINE_END.sub(" ", tinycss2.serialize(rule.content))
+                yield f"{LINE_END.sub(' ', ','.join(selectors))}{{{content}}}"
         elif rule.type == "at-rule" and rule.lower_at_keyword == "media":
             inside = "".join(kept(tinycss2.parse_rule_list(rule.content, True, True), words))
             if inside:
@@ -274,6 +284,12 @@ def slim_icons(source, target, styles, others, words):
 # --- all of it -----------------------------------------------------------------------------------
 
 
+def theme_folder(app, file):
+    """The folder of static files of the theme that has a file."""
+    places = [Path(place) / "static" for place in app.builder.theme.get_theme_dirs()]
+    return next(place for place in places if (place / file).is_file())
+
+
 def slim_site(app, exception):
     if exception or app.builder.name not in ("html", "dirhtml"):
         return
@@ -281,11 +297,7 @@ def slim_site(app, exception):
     slim_figures(folder / "_images")
     texts = slim_pages(folder)
     static = folder / "_static"
-    original = next(
-        Path(place) / "static"
-        for place in app.builder.theme.get_theme_dirs()
-        if (Path(place) / "static" / THEME_CSS).is_file()
-    )
+    original = theme_folder(app, THEME_CSS)
     # Bootstrap's script names all that it could show; of that, the theme uses what it puts into
     # the pages, and these.
     texts.append("show fade tooltip tooltip-inner tooltip-arrow bs-tooltip-auto")
@@ -294,7 +306,9 @@ def slim_site(app, exception):
     texts += [file.read_text("utf-8", "replace") for file in scripts]
     words = {word for text in texts for word in re.findall(r"[\w-]+", text)}
     slim_styles(original / THEME_CSS, static / THEME_CSS, words)
-    for own in static.glob("mystnb.*.css"):
+    slim_styles(theme_folder(app, BOOK_THEME_CSS) / BOOK_THEME_CSS, static / BOOK_THEME_CSS, words)
+    slim_styles(Path(app.srcdir) / "book/_static/book.css", static / "book.css", words)
+    for own in (static / "basic.css", *static.glob("mystnb.*.css")):
         slim_styles(own, own, words)
     styles = (original / THEME_CSS).read_text("utf-8")
     others = "".join(

@@ -3,8 +3,6 @@
 import contextlib
 import functools
 import http.server
-import os
-import shutil
 import threading
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -14,7 +12,8 @@ import filelock
 import pytest
 import yaml
 from building import ROOT, build, copy_book
-from playwright.sync_api import Error, sync_playwright
+
+from labutils import pdf
 
 HTTP_ERROR = 400
 
@@ -74,33 +73,11 @@ def address(site):
         server.shutdown()
 
 
-def find_chromium():
-    """Path of a Chromium: $CHROMIUM, chromium, google-chrome, or None for Playwright's own."""
-    if wanted := os.environ.get("CHROMIUM"):
-        if not shutil.which(wanted):
-            pytest.exit(f"CHROMIUM={wanted} is not a program that can be run", returncode=2)
-        return shutil.which(wanted)
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next(filter(None, map(shutil.which, names)), None)
-
-
 @pytest.fixture(scope="session")
 def browser():
     """Headless Chromium. Its absence is an error: these tests must not pass by not running."""
-    with sync_playwright() as playwright:
-        try:
-            # A container has neither Chromium's sandbox nor much shared memory.
-            browser = playwright.chromium.launch(
-                executable_path=find_chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"]
-            )
-        except Error as error:
-            pytest.fail(
-                "No Chromium for the tests of the site. Install one: `apt-get install chromium` "
-                "(Debian), or `.venv/bin/python -m playwright install --with-deps chromium`, or "
-                f"set CHROMIUM to its path.\n{error}"
-            )
+    with pdf.chromium() as browser:
         yield browser
-        browser.close()
 
 
 @dataclass
@@ -120,6 +97,8 @@ class Visit:
 
 FACTS = """async () => {
   const formulas = [...document.querySelectorAll('.tex')];
+  const pictures = [...document.querySelectorAll('article figure img')].map(
+    e => ({lazy: e.loading === 'lazy', width: e.width, loaded: e.naturalWidth > 0}));
   for (const image of document.images) {
     image.loading = 'eager';
     await image.decode().catch(() => {});
@@ -135,6 +114,13 @@ FACTS = """async () => {
     errors: all('.katex-error').map(e => e.title),
     images: all('img').map(e => ({src: e.src, alt: e.getAttribute('alt'), width: e.naturalWidth})),
     drawings: all('article svg[role=img]:not([aria-hidden=true])').map(e => e.ariaLabel),
+    pictures: pictures,
+    terms: all('article a.term').map(e => ({href: e.getAttribute('href'), title: e.title})),
+    misplaced: all('h1 a.term, h2 a.term, pre a.term, code a.term, figcaption a.term, ' +
+      'table a.term, aside a.term').map(e => e.outerHTML),
+    provenance: document.querySelector('p.provenance')?.innerText ?? '',
+    badges: document.querySelector('.chapter-badges')?.innerText ?? '',
+    next: document.querySelector('a.right-next')?.href,
   };
 }"""
 
@@ -182,9 +168,11 @@ def weighed(page):
 @pytest.fixture(scope="session")
 def visits(browser, address, pages, show):
     """A Visit for every page, at desktop width, with an empty cache and no other host."""
-    found = {}
+    found, before = {}, contextlib.ExitStack()
     for name in pages:
-        with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        with contextlib.ExitStack() as opened:
+            context = browser.new_context(viewport={"width": 1280, "height": 900})
+            opened.enter_context(context)
             visit = found[name] = Visit()
 
             def gate(route, request, visit=visit):
@@ -202,8 +190,11 @@ def visits(browser, address, pages, show):
                 "response",
                 lambda r, v=visit: r.status >= HTTP_ERROR and v.failed.append(r.url),
             )
-            with weighed(page) as visit.bytes:
-                show(page, name)
-                visit.facts = page.evaluate(FACTS)
-                page.wait_for_load_state("networkidle")
+            visit.bytes = opened.enter_context(weighed(page))
+            show(page, name)
+            visit.facts = page.evaluate(FACTS)
+            opened.callback(page.wait_for_load_state, "networkidle")
+            before.close()  # the page before has come to rest while this one was loading
+            before = opened.pop_all()
+    before.close()
     return found

@@ -1,4 +1,4 @@
-"""Every page by axe-core, in light and in dark, and by the keyboard alone."""
+"""Every page by axe-core, in light and in dark."""
 
 import json
 
@@ -56,45 +56,4 @@ def test_a_violation_would_be_found(browser, address):
     )
     found = {v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in GRAVE}
     assert {"image-alt", "color-contrast"} <= found
-    page.close()
-
-
-# What a mouse can use and is there to be seen, without what repeats another link for the eye.
-CONTROLS = """() => [...document.querySelectorAll(
-    'a[href], button, input, select, summary, textarea, [onclick]')]
-  .filter(e => e.checkVisibility({visibilityProperty: true, opacityProperty: false})
-    && !e.disabled && !e.closest('[aria-hidden=true], [inert]') && e.type !== 'hidden')
-  .map((e, i) => { e.dataset.control = i; return e.outerHTML.slice(0, 100); })"""
-FOCUSED = "document.activeElement?.dataset?.control"
-
-
-def test_keyboard_reaches_everything(browser, pages, show):
-    missed = {}
-    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-        page = context.new_page()
-        for name in pages:
-            show(page, name)
-            controls = page.evaluate(CONTROLS)
-            reached = set()
-            # The page counts where the focus goes, so that the keys can be pressed in one go.
-            page.evaluate(
-                "document.addEventListener('focusin', e => { (window.reached ??= new Set())"
-                ".add(e.target.dataset.control); })"
-            )
-            for _ in range(2 * len(controls) + 40):  # what scrolls takes the focus too
-                page.keyboard.press("Tab")
-            reached = set(page.evaluate("[...(window.reached ?? [])]"))
-            left = [html for i, html in enumerate(controls) if str(i) not in reached]
-            if left:
-                missed[name] = left
-    assert missed == {}
-
-
-def test_skip_link_leads_to_the_content(browser, address):
-    page = browser.new_page()
-    page.goto(f"{address}/book/how-to-use.html")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent.trim()") == "Skip to main content"
-    page.keyboard.press("Enter")
-    assert page.url.endswith("#main-content")
     page.close()

@@ -209,11 +209,6 @@ def test_titles_lead_to_their_references(open_map, papers, bibliographies):
     assert page.locator("div.citation").count() == len(papers)
 
 
-def test_map_does_not_flood_the_bibliography(visits, bibliographies):
-    listed = [i for i in visits["book/bibliography.html"].facts["ids"] if i.startswith("cite-")]
-    assert 0 < len(listed) <= len(bibliographies[0])
-
-
 @pytest.mark.parametrize("width", [360, 1280])
 def test_picture_has_words_and_its_labels_fit(open_map, papers, width):
     page = open_map(viewport={"width": width, "height": 740})
