@@ -54,6 +54,7 @@ bench: .venv/ready
 	.venv/bin/python -m benchmarks.strong_augmentation
 	.venv/bin/python -m benchmarks.lls_scaling
 	.venv/bin/python -m benchmarks.contrastive_memory
+	.venv/bin/python -m benchmarks.step_memory
 	.venv/bin/python -m benchmarks.sweep_scaling
 
 colab: .venv/ready

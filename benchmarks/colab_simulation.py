@@ -155,7 +155,8 @@ def table(result: dict) -> str:
 def main(chapters, names):
     """Run CHAPTERs (default: all) as a hosted notebook would, with each set of versions.
 
-    Results are stored set by set; sets that are not asked for keep their stored results.
+    Results are stored set by set. Sets that are not asked for keep their stored results, and so do
+    chapters, as long as the set's versions are the same.
     """
     root = notebooks.book_root()
     chapters = list(chapters) or notebooks.chapters(root)
@@ -164,7 +165,11 @@ def main(chapters, names):
         subprocess.run(["git", "clone", "--quiet", "--bare", str(root), repository], check=True)
         stored = json.loads(RESULT.read_text("utf-8"))["sets"] if RESULT.is_file() else {}
         for name in names or SETS:
-            stored[name] = simulate(name, chapters, repository, root)
+            outcome, before = simulate(name, chapters, repository, root), stored.get(name)
+            if before and before["host"] == outcome["host"]:
+                both = before["chapters"] | outcome["chapters"]
+                outcome["chapters"] = dict(sorted(both.items()))
+            stored[name] = outcome
             result = {
                 "python": platform.python_version(),
                 "sets": {name: stored[name] for name in SETS if name in stored},

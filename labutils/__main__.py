@@ -111,6 +111,18 @@ def book(archive):
     pipeline.book(archive=archive)
 
 
+@main.command("pdf")
+def print_pdf():
+    """Print the built site into _build/learning-from-less.pdf.
+
+    All pages in the order of the table of contents, with everything open that the site folds
+    away. Needs Playwright, pypdf and a Chromium.
+    """
+    from labutils import pdf
+
+    pdf.pdf(notebooks.book_root().resolve())
+
+
 @main.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def data(names):

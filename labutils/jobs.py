@@ -90,8 +90,14 @@ def _parts(value):
         return [value.__func__, value.__self__]
     if isinstance(value, types.FunctionType) and _own(value):
         return _parts_of_function(value)
+    if isinstance(value, staticmethod | classmethod):
+        return [value.__func__]
+    if isinstance(value, property):
+        return [value.fget, value.fset]
+    if isinstance(value, torch.no_grad | torch.inference_mode):  # as decorators of a function
+        return [getattr(value, "mode", True)]
     if isinstance(value, type) and _own(value):
-        return [value.__qualname__, *value.__bases__, *filter(callable, vars(value).values())]
+        return [value.__qualname__, *value.__bases__, *_parts_of_class(value)]
     if isinstance(value, types.ModuleType):
         return [value.__name__]
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType | type | np.ufunc):
@@ -102,6 +108,17 @@ def _parts(value):
 def _own(value) -> bool:
     """Whether a function or class is the notebook's own, so that its code can change under us."""
     return value.__module__ == "__main__" or "<locals>" in value.__qualname__
+
+
+def _parts_of_class(kind):
+    """Methods and plain constants; what Python adds by itself (its place in a file) is no part."""
+    counted = (*PLAIN, list, tuple, dict, staticmethod, classmethod, property)
+    return [
+        part
+        for name, value in vars(kind).items()
+        if callable(value) or (isinstance(value, counted) and not name.startswith("__"))
+        for part in (name, value)
+    ]
 
 
 def _parts_of_function(function):

@@ -27,6 +27,7 @@ NOT_IN_FINGERPRINT = {"__init__", "__main__", "notebooks", "pipeline", "plots", 
 
 CHAPTER_NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 MAX_LINES, MAX_TECHNIQUE_LINES, MAX_PRINTED_LINES = 40, 30, 20
+COLOURED_NAME = re.compile(r'"(?!color")[^"\n]+"[:,] \(?plots\.(?!COLOURS)[A-Z]+')
 REQUIRED_TAGS = ("technique", "check", "claims")
 VOLATILE_METADATA = ("papermill", "execution", "ExecuteTime", "widgets")
 
@@ -455,7 +456,8 @@ def problems(chapter, root=None):
     parameters cell (``profile = "small"``, ``seeds = None``); technique, check and claims cells;
     plain Python in cells of at most 40 lines (technique: 30); stored outputs of one run from top to
     bottom without errors, warnings and more than 20 printed lines; alternative text for figures;
-    unique cell ids; no traces of the execution in the metadata.
+    methods coloured by ``plots.COLOURS``; unique cell ids; no traces of the execution in the
+    metadata.
     """
     root = book_root(root)
     notebook = read(path(chapter, root))
@@ -506,6 +508,8 @@ def _cell_problems(cell):
         ast.parse(source)
     except SyntaxError as error:
         yield f"not plain Python: {error.msg} (line {error.lineno})"
+    if match := COLOURED_NAME.search(source):
+        yield f"{match[0]}...: colours of methods come from `plots.COLOURS`, one for the whole book"
     if set(VOLATILE_METADATA) & set(cell.get("metadata", {})):
         yield "the metadata holds traces of an execution"
     outputs = cell.get("outputs", [])

@@ -5,9 +5,32 @@ import numpy as np
 
 from labutils.ledger import mean_interval
 
-# Okabe & Ito's palette, which colour-blind readers can tell apart
+# Okabe & Ito's palette, which colour-blind readers can tell apart, and wine of Tol's
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#C9B400", "#7F7F7F"
+BLACK, WINE = "#222222", "#882255"
+
+# One colour per method in the whole book: grey is training on labels alone, sky blue a linear
+# probe, black the choice by chance, blue a chapter's own technique.
+COLOURS = {
+    # 01-clip
+    "contrast": BLUE, "predict words": ORANGE, "zero-shot": BLUE, "linear probe": SKY,
+    "supervised": GREY,
+    # 02-simclrv2
+    "scratch": GREY, "probe": SKY, "layer 0": ORANGE, "layer 1": BLUE, "label only": PURPLE,
+    "distilled": VERMILION, "distilled + labels": GREEN, "self-distilled": WINE,
+    "soft labels, labelled set": YELLOW,
+    # 03-lls (and "supervised")
+    "DDFA, SPA": BLUE, "DDFA, NMF": GREEN, "k-means, pixels": ORANGE, "posterior k-means": PURPLE,
+    "pixel cells, SPA": YELLOW, "uniform guess": BLACK,
+    # 04-rs2
+    "RS2": BLUE, "all data": GREY, "static random": BLACK, "EL2N": VERMILION, "margin": ORANGE,
+    "forgetting": PURPLE, "k-center": YELLOW, "herding": SKY, "CCS": GREEN,
+    # 05-fixmatch-saa
+    "supervised weak": YELLOW, "supervised strong": GREY, "supervised strong, longer": ORANGE,
+    "pseudo-label": PURPLE, "FixMatch": BLUE, "FixMatch + SAA": VERMILION,
+    "FixMatch + random": BLACK, "FixMatch + all": SKY, "FlexMatch": GREEN, "FlexMatch + SAA": WINE,
+}  # fmt: skip
 
 
 def use_style() -> None:
@@ -54,7 +77,8 @@ def image_grid(images, titles=None, columns=10, scale=0.7):
         ax.axis("off")
     for k, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
         picture = image.permute(1, 2, 0).cpu().numpy()
-        ax.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray_r")
+        picture = picture if picture.shape[2] == 3 else picture[..., 0]
+        ax.imshow(picture, cmap="gray_r", interpolation="none")  # its own pixels: fewer bytes
         if titles is not None:
             ax.set_title(titles[k], fontsize=8)
     return fig

@@ -20,7 +20,7 @@ CHEAT_SHEETS = "book/cheat-sheets"
 NOT_LINKED = (
     nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block,
     nodes.raw, nodes.caption, nodes.strong, nodes.term, nodes.table, addnodes.pending_xref,
-    nodes.citation, nodes.bullet_list,
+    nodes.citation, nodes.bullet_list, nodes.sidebar,
 )  # fmt: skip
 
 

@@ -117,6 +117,48 @@ def job(x):
     assert named(source.replace("x + 1", "x + 2")) != named(source)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [("x + 1", "x + 2"), ("x * 3", "x * 4"), ("x - 5", "x - 6"), ("bias = 7", "bias = 8"),
+     ("ctx.scale = 2", "ctx.scale = 3")],
+)  # fmt: skip
+def test_every_kind_of_member_counts(change):
+    source = """
+import torch
+
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.scale = 2
+        return x * 3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.scale
+
+class Model:
+    bias = 7
+
+    @classmethod
+    def make(cls):
+        return cls()
+
+    @property
+    def shifted(self):
+        return lambda x: x - 5
+
+    @torch.no_grad()
+    def predict(self, x):
+        return x + 1
+
+@torch.inference_mode()
+def job(x):
+    return Double.apply(Model.make().predict(x)) + Model().shifted(x) + Model.bias
+"""
+    assert named(source) == named(source)
+    assert named(source.replace(*change)) != named(source)
+
+
 def test_another_process_finds_the_same_identity(tmp_path):
     import subprocess
 

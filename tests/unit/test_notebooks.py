@@ -297,6 +297,10 @@ def change(book, edit):
             ),
             "prints 21 lines, at most 20",
         ),
+        (
+            lambda c: c[3].update(source='styles = {"ours": plots.BLUE}'),
+            'cell 5: "ours": plots.BLUE...: colours of methods come from',
+        ),
         (lambda c: c[3]["outputs"].append(PNG), "cell 5: a figure without alternative text"),
         (
             lambda c: c[3]["metadata"].update(mystnb={"figure": {"caption": "x"}}),

@@ -1,0 +1,36 @@
+"""Time outside of forward pass, backward pass and optimiser: of real steps; on a GPU, its bar."""
+
+import pytest
+import torch
+
+from benchmarks import step_overhead as benchmark
+
+CPU = torch.device("cpu")
+CASES = [(benchmark.simclr, 512, "resnet18"), (benchmark.fixmatch, 64, "wrn-28-2")]
+
+
+@pytest.mark.parametrize("make", [benchmark.simclr, benchmark.fixmatch])
+def test_both_steps_train_and_only_one_makes_views(make, monkeypatch):
+    monkeypatch.setattr(benchmark, "NUM_IMAGES", 300)
+    whole, bare = make(CPU, 16, "cnn")
+    made = []
+    for module, name in ((benchmark.views, "random_view"), (benchmark.views, "_views"),
+                         (benchmark.randaugment, "strong_augment")):  # fmt: skip
+        original = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, original=original: made.append(1) or original(*a)
+        )
+    bare()
+    assert not made
+    whole()
+    assert made
+    row = benchmark.measure(make, CPU, 16, "cnn", steps=2, repetitions=3)
+    assert len(row["whole"]) == 3
+    assert row["share"] < 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("make", "batch", "model"), CASES)
+def test_little_time_is_spent_outside(make, batch, model):
+    row = benchmark.measure(make, torch.device("cuda"), batch, model)
+    assert row["share"] <= benchmark.LIMIT
