@@ -133,18 +133,6 @@ class ResNet(Classifier):
         return x.mean(dim=(2, 3))
 
 
-class ShortResNet(ResNet):
-    """A :class:`ResNet` whose stem and every block halve the resolution.
-
-    It has no stage at the stem's resolution, where a small network spends most of its time, and
-    one block in each of the others: nearly as deep, for a third of the work.
-    """
-
-    def __init__(self, in_channels: int, num_classes: int, widths: tuple[int, ...]):
-        super().__init__(in_channels, num_classes, widths, blocks=1, stem_stride=2)
-        self.layer1 = nn.Identity()
-
-
 class PreactivationBlock(nn.Module):
     """Normalisation and ReLU before each convolution (Zagoruyko and Komodakis 2016, Figure 1)."""
 
@@ -198,7 +186,6 @@ class WideResNet(Classifier):
 MODELS = {
     "cnn-tiny": TinyCNN,
     "cnn": CNN,
-    "resnet-8-16-32": lambda c, k: ShortResNet(c, k, widths=(8, 16, 32)),
     "resnet-16-32-64": lambda c, k: ResNet(c, k, widths=(16, 32, 64), blocks=1, stem_stride=2),
     "wrn-28-2": lambda c, k: WideResNet(28, 2, c, k),
     "resnet18": lambda c, k: ResNet(c, k, widths=(64, 128, 256, 512), blocks=2, stem_stride=1),

@@ -170,8 +170,7 @@ def test_all_arms_of_a_seed_share_weights_labels_and_order(experiment, task):
 def test_labels_are_balanced_and_belong_to_the_pool(experiment, task):
     labels = task.dataset.train.labels
     assert torch.bincount(labels[task.labelled]).tolist() == [4] * 10
-    generator, size = torch.Generator().manual_seed(0), experiment.S.batch_size
-    _, unlabelled = experiment.index_batches(task, 1000, size, generator)
+    _, unlabelled = experiment.index_batches(task, 1000, torch.Generator().manual_seed(0))
     assert torch.isin(task.labelled, unlabelled).all()  # without their labels, they come too
 
 
