@@ -171,6 +171,8 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
+    from benchmarks import fixmatch_longer  # by name, so that worker processes find it
+
     stored = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else None
 
     def keep(result):
@@ -178,7 +180,7 @@ def main() -> None:
         scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         os.replace(scratch, RESULT)
 
-    result = study(stored=stored, keep=keep)
+    result = fixmatch_longer.study(stored=stored, keep=keep)
     keep(result)
     TABLE.write_text(table(result), encoding="utf-8")
     print(table(result))
