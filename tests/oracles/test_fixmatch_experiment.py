@@ -1,42 +1,24 @@
 """The experiment of the chapter on FixMatch and SAA: what its arms share, and where they part."""
 
-import ast
 import copy
-import types
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from labutils import augment, notebooks, randaugment
-from labutils.chapter import start
+from benchmarks import fixmatch_longer
+from labutils import augment, randaugment
 
-NAME = "05-fixmatch-saa"
 CHOICE = (0.1, 5e-4)  # learning rate, weight decay
-CONSTANTS = {"SETTINGS", "STRONG_LABELLED", "REMEMBERED", "BINS"}
 
 
 @pytest.fixture
-def experiment(monkeypatch, tmp_path):
+def experiment(monkeypatch):
     """Technique cells plus the experiment's functions and constants at the smoke settings."""
     monkeypatch.setenv("LABUTILS_HEADLESS", "1")
     monkeypatch.setenv("LABUTILS_PROFILE", "smoke")
     monkeypatch.delenv("LABUTILS_CHECKPOINTS", raising=False)
-    module = types.ModuleType("experiment")
-    vars(module).update(vars(notebooks.load(NAME)))
-    for _, cell in notebooks.code_cells(notebooks.read(notebooks.path(NAME))):
-        if notebooks.tags(cell) & {"setup", "parameters", "technique", "check"}:
-            continue
-        for node in ast.parse(cell["source"]).body:
-            constant = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in CONSTANTS
-            plain = isinstance(node, ast.Import | ast.ImportFrom)
-            defined = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name != "per_seed"
-            if constant or plain or defined:
-                exec(compile(ast.Module([node], []), NAME, "exec"), vars(module))
-            if constant and ast.unparse(node.targets[0]) == "SETTINGS":
-                module.lab = start(NAME, settings=module.SETTINGS)
-                module.S = module.lab.settings
-    return module
+    return fixmatch_longer.experiment("smoke")
 
 
 @pytest.fixture
