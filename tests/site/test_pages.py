@@ -280,11 +280,11 @@ def test_margin_notes_stand_beside_the_text_or_fold_into_it(browser, show, pages
                 show(page, name)
                 notes = page.locator("article aside.margin")
                 assert 3 <= notes.count() <= 6, name
-                article = page.locator("article").bounding_box()
+                text = page.locator("article section").first.bounding_box()
                 for note in notes.all():
                     box = note.bounding_box()
                     assert box["x"] + box["width"] <= size["width"], name
-                    beside = box["x"] >= article["x"] + article["width"] - 1
+                    beside = box["x"] >= text["x"] + text["width"]
                     assert beside == (size != PHONE), name
                     assert len(note.inner_text().split()) < 60, name
 
