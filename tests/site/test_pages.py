@@ -5,6 +5,7 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urlparse
 
+import pytest
 from building import ROOT
 from fontTools.ttLib import TTFont
 from PIL import Image
