@@ -127,7 +127,7 @@ def smaller_picture(match):
         picture = picture.convert("RGB")
         red, green, blue = picture.split()
         if red.tobytes() == green.tobytes() == blue.tobytes():
-            return webp(picture, lossless=False, quality=85)
+            return webp(picture, lossless=False, quality=90)
         return webp(picture.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB"))
 
 
