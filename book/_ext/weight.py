@@ -34,6 +34,8 @@ DARK = (
     'path[style*="fill: #ffffff"]{fill:none!important}'
     '[style*="fill: #000000"]{fill:#dfe5e9!important}'
     '[style*="stroke: #000000"]{stroke:#dfe5e9!important}'
+    '[style*="fill: #222222"]{fill:#dfe5e9!important}'  # the black of labutils.plots
+    '[style*="stroke: #222222"]{stroke:#dfe5e9!important}'
     '[style*="stroke: #ffffff"]{stroke:#14181e!important}}</style>'
 )
 
@@ -125,7 +127,7 @@ def smaller_picture(match):
         picture = picture.convert("RGB")
         red, green, blue = picture.split()
         if red.tobytes() == green.tobytes() == blue.tobytes():
-            return webp(picture, lossless=False, quality=85)
+            return webp(picture, lossless=False, quality=90)
         return webp(picture.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB"))
 
 

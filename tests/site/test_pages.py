@@ -5,6 +5,7 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urlparse
 
+import pytest
 from building import ROOT
 from fontTools.ttLib import TTFont
 from PIL import Image
@@ -175,20 +176,24 @@ def test_images_wait_until_they_are_near(visits, pages):
         assert not all(picture["loaded"] for picture in pictures), name
 
 
-def test_figures_change_with_the_theme(browser, address):
+@pytest.mark.parametrize("name", ["book/benchmarks", "notebooks/04-rs2"])
+def test_figures_change_with_the_theme(browser, address, name):
     """Words of a figure are dark on light, and light on dark, whatever the system prefers."""
     shades = {}
     for theme in ("light", "dark"):
         with browser.new_context(color_scheme="light") as context:
             page = context.new_page()
-            page.goto(f"{address}/book/benchmarks.html")
+            page.goto(f"{address}/{name}.html")
             page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-            figure = page.locator("article figure img").first
+            figure = page.locator("article figure img[src$='.svg']").last
             figure.scroll_into_view_if_needed()
             figure.evaluate("e => e.decode()")
             with Image.open(io.BytesIO(figure.screenshot())) as picture:
                 levels = picture.convert("L").histogram()
             shades[theme] = levels.index(max(levels))  # of the ground
+            if theme == "dark":
+                assert sum(levels[200:]) > 100, "no light words on the dark ground"
+                assert sum(levels[200:]) < sum(levels) / 2
     assert shades["light"] > 240
     assert shades["dark"] < 40
 
