@@ -10,13 +10,13 @@ import json
 import os
 import re
 import shutil
-import sys
 from html import escape, unescape
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
 
 import yaml
+from tqdm.auto import tqdm
 
 from labutils import __version__
 from labutils.pipeline import PipelineError
@@ -121,13 +121,13 @@ def pdf(root):
     with chromium() as browser:
         sheets = write(
             root / "_build" / "html", contents(root), target, browser, title,
-            f"Version {__version__}", live=sys.stderr.isatty(),
+            f"Version {__version__}",
         )  # fmt: skip
     print(f"{sheets} pages, {target.stat().st_size / 1e6:.1f} MB: {target}", flush=True)
     return target
 
 
-def write(site, parts, target, browser, title, subtitle="", live=False):
+def write(site, parts, target, browser, title, subtitle=""):
     """Print pages of a built site, join them to one file, return the number of sheets.
 
     ``parts`` is ``[(caption or None, [page, ...]), ...]``, as `contents` returns it. The file
@@ -143,10 +143,7 @@ def write(site, parts, target, browser, title, subtitle="", live=False):
     with browser.new_context(viewport=VIEWPORT, color_scheme="light") as context:
         tab = context.new_page()
         tab.emulate_media(media="print")
-        for done, (page, file) in enumerate(files.items()):
-            if live:
-                hint = f"\r\x1b[K{done + 1}/{len(files)}  {page}"
-                print(hint, end="", file=sys.stderr, flush=True)
+        for page, file in tqdm(files.items(), "printing", unit="page", disable=None):
             tab.goto(file.as_uri())
             headings[page] = tab.evaluate(PREPARE, sorted(wanted[page]))
             name = json.dumps(headings[page][0]["title"], ensure_ascii=False)
@@ -155,8 +152,6 @@ def write(site, parts, target, browser, title, subtitle="", live=False):
             before += len(printed[page].pages)
         tab.set_content(front(title, subtitle, parts, files, headings, first))
         cover = sheets(tab)
-    if live:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     writer = join(cover, printed, addresses, parts, headings)
     writer.add_metadata({"/Title": title})
     target.parent.mkdir(parents=True, exist_ok=True)

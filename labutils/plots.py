@@ -29,7 +29,7 @@ COLOURS = {
     # 05-fixmatch-saa
     "supervised weak": YELLOW, "supervised strong": GREY, "supervised strong, longer": ORANGE,
     "pseudo-label": PURPLE, "FixMatch": BLUE, "FixMatch + SAA": VERMILION,
-    "FixMatch + random": BLACK, "FixMatch + all": SKY, "FlexMatch": GREEN, "FlexMatch + SAA": WINE,
+    "FixMatch + random": BLACK, "FixMatch + all": SKY, "FlexMatch": GREEN,
 }  # fmt: skip
 
 

@@ -58,10 +58,7 @@ def slim(svg):
                  flags=re.S)  # fmt: skip
     svg = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", svg)).replace(" />", "/>").strip()
     svg = CLIPPED.sub(clipped_once, svg)
-    svg = CLIPPED_PATHS.sub(clip_together, svg)
     svg = re.sub(r'(?<= )(?:d|x|y|points)="[^"]*"', shorter_numbers, svg)
-    svg = RECTANGLE.sub(r' d="M\1 \2H\3V\4H\1z"', svg)
-    svg = CELLS.sub(join_cells, svg)
     svg = re.sub(r"translate\([^)]*\)", shorter_numbers, svg)
     svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", smaller_picture, svg)
     return re.sub(r"(<svg[^>]*>)", rf"\1{DARK}", svg, count=1)
@@ -80,30 +77,6 @@ def clipped_once(match):
     style = styles.pop() if len(styles) == 1 else ""
     signs = "".join(sign.replace(style, "") if style else sign for sign in signs)
     return f'<g clip-path="{match[1]}"{style}>{signs}</g>'
-
-
-# Cells of a mesh: rectangles that follow each other, each clipped to the same area
-CLIPPED_PATHS = re.compile(
-    r'<path d="[^"]*" clip-path="([^"]*)" [^>]*/>(?:<path d="[^"]*" clip-path="\1" [^>]*/>)+'
-)
-RECTANGLE = re.compile(r' d="M([\d.]+) ([\d.]+)L([\d.]+) \2L\3 ([\d.]+)L\1 \4(?:L\1 \2|z| )+"')
-
-CELL = re.compile(r'<path d="(M[\d. ]+H[\d.]+V[\d.]+H[\d.]+z)" style="(fill: #\w{6})"/>')
-CELLS = re.compile(rf"(?:{CELL.pattern}){{20,}}")
-
-
-def join_cells(match):
-    """One path for all cells of a colour; the cells of a mesh do not overlap."""
-    colours = {}
-    for cell, colour in CELL.findall(match[0]):
-        colours.setdefault(colour, []).append(cell)
-    return "".join(f'<path d="{"".join(d)}" style="{colour}"/>' for colour, d in colours.items())
-
-
-def clip_together(match):
-    """The same paths in one group that is clipped."""
-    paths = match[0].replace(f' clip-path="{match[1]}"', "")
-    return f'<g clip-path="{match[1]}">{paths}</g>'
 
 
 def shorter_numbers(match):
