@@ -357,5 +357,5 @@ def test_cheat_sheets_print_on_one_sheet_each(browser, address):
 
 def test_map_does_not_flood_the_bibliography(visits):
     listed = [i for i in visits["book/bibliography.html"].facts["ids"] if i.startswith("cite-")]
-    entries = (ROOT / "book/references.bib").read_text("utf-8").count("\n@")
-    assert 0 < len(listed) <= entries + 1
+    entries = re.findall(r"^@", (ROOT / "book/references.bib").read_text("utf-8"), re.MULTILINE)
+    assert 0 < len(listed) <= len(entries)
