@@ -12,7 +12,6 @@ this file and the table of the book page.
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -30,18 +29,6 @@ TABLE = HERE.parent / "book" / "generated" / "step_memory.md"
 
 LIMIT, ROOM = 15e9, 1.25  # bytes of a free Colab T4; factor for what kernels need for a moment
 COUNTED = (16, 32)  # batches at which bytes are counted
-
-
-def settings_of(chapter: str) -> dict:
-    """The settings of profile full, as the chapter's notebook has them."""
-    for _, cell in notebooks.code_cells(notebooks.read(notebooks.path(chapter))):
-        names = {}
-        for line in ast.parse(cell["source"]).body if "SETTINGS = {" in cell["source"] else ():
-            if isinstance(line, ast.Assign) and "SETTINGS" not in names:
-                exec(compile(ast.Module([line], []), chapter, "exec"), names)
-        if "SETTINGS" in names:
-            return names["SETTINGS"]["full"]
-    raise ValueError(f"{chapter} has no cell that begins with SETTINGS")
 
 
 def kept_bytes(loss: Callable[[], torch.Tensor], weights: set[int]) -> int:
@@ -126,7 +113,9 @@ def image_text(settings: dict) -> dict:
 
 def measure() -> dict:
     """{"steps": {"CHAPTER: what": {"batch": ..., "kept": ..., "state": ...}}}."""
-    clip, simclr, lls, rs2, fixmatch = map(settings_of, notebooks.chapters())
+    clip, simclr, lls, rs2, fixmatch = (
+        notebooks.settings(chapter, "full") for chapter in notebooks.chapters()
+    )
     wide = simclr["teacher"] | {"widths": [2 * w for w in simclr["teacher"]["widths"]]}
     per_label = 1 + 2 * fixmatch["unlabelled_ratio"]  # a weak and a strong view of the unlabelled
     steps = {

@@ -10,7 +10,6 @@ batch normalisation takes its statistics over all of them. A global batch consis
 blocks with random numbers of their own: any number of processes that divides them sees the same.
 """
 
-import ast
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -219,19 +218,6 @@ def _block_size(batch: int) -> int:
     return batch // BLOCKS
 
 
-def settings_of(chapter: str, profile: str) -> SimpleNamespace:
-    """The row of a profile in the settings table of a notebook."""
-    for number, cell in notebooks.code_cells(notebooks.read(notebooks.path(chapter))):
-        for node in ast.parse(cell["source"]).body:
-            if isinstance(node, ast.Assign) and node.targets[0].id == "SETTINGS":
-                try:
-                    return SimpleNamespace(**ast.literal_eval(node.value)[profile])
-                except ValueError:
-                    message = f"{chapter}, cell {number}: SETTINGS is not a literal table"
-                    raise notebooks.NotebookError(message) from None
-    raise notebooks.NotebookError(f"{chapter} has no table SETTINGS")
-
-
 # --- training -------------------------------------------------------------------------------------
 
 
@@ -276,7 +262,8 @@ def main(chapter, profile, steps, seed, output):
     if world > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        technique, settings = notebooks.load(chapter), settings_of(chapter, profile)
+        technique = notebooks.load(chapter)
+        settings = SimpleNamespace(**notebooks.settings(chapter, profile))
         task = TASKS[chapter](technique, settings, seed, device)
         if world > 1:
             use_global_statistics(task.network)

@@ -252,6 +252,30 @@ def global_names(code):
             yield from global_names(constant)
 
 
+def settings(chapter, profile, root=None):
+    """Return the row of a profile in the chapter's table ``SETTINGS``, a dict.
+
+    Assignments in front of the table, in the same cell, are executed; nothing else is. Raises
+    ``NotebookError`` where there is no table, or it cannot be made, or lacks the profile.
+    """
+    for number, cell in code_cells(read(path(chapter, root))):
+        names, lines = {}, _parse(chapter, number, cell["source"]).body
+        assigned = [line for line in lines if isinstance(line, ast.Assign)]
+        targets = [ast.unparse(line.targets[0]) for line in assigned]
+        if "SETTINGS" not in targets:
+            continue
+        table = ast.Module(assigned[: targets.index("SETTINGS") + 1], [])
+        try:
+            exec(compile(table, chapter, "exec"), names)
+            return names["SETTINGS"][profile]
+        except Exception as error:
+            raise NotebookError(
+                f"{chapter}, cell {number}: SETTINGS gives no settings of the profile {profile} "
+                f"({type(error).__name__}: {error})"
+            ) from error
+    raise NotebookError(f"{chapter} has no table SETTINGS")
+
+
 # --- fingerprint ---------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ Usage: data_parallel.py CHAPTER STEPS OUTPUT, plain or under torchrun.
 
 import os
 import sys
+import types
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,7 @@ def main(chapter, steps, output):
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         dist.init_process_group("gloo")
     technique = notebooks.load(chapter)
-    settings = distributed.settings_of(chapter, "smoke")
+    settings = types.SimpleNamespace(**notebooks.settings(chapter, "smoke"))
     task = distributed.TASKS[chapter](technique, settings, 0, torch.device("cpu"))
     make = task.batch
 

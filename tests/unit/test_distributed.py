@@ -65,13 +65,6 @@ def test_blocks_make_the_batch_whatever_the_number_of_processes():
         distributed._block_size(60)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_settings_are_those_of_the_notebook(chapter):
-    smoke, full = (distributed.settings_of(chapter, profile) for profile in ("smoke", "full"))
-    assert vars(smoke).keys() == vars(full).keys()
-    assert smoke.num_seeds >= 1
-
-
 def test_a_chapter_without_such_a_task_is_refused():
     process = start("-m", "labutils.distributed", "04-rs2")
     output, _ = process.communicate(timeout=100)

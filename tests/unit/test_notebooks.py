@@ -97,6 +97,35 @@ def test_load_refuses_with_chapter_and_cell(book, cells, message):
     assert sys.modules.get("notebook_01_a") is before
 
 
+def test_settings_are_those_of_the_table_and_nothing_else_runs(book):
+    table = 'small = [1, 2]\nSETTINGS = {"smoke": {"k": small[:1]}, "full": {"k": small}}\n'
+    book.write("01-a", "raise RuntimeError('not me')", table + "1 / 0\nnow = SETTINGS['absent']")
+    assert notebooks.settings("01-a", "smoke", book.root) == {"k": [1]}
+    assert notebooks.settings("01-a", "full", book.root) == {"k": [1, 2]}
+    with pytest.raises(NotebookError, match="01-a, cell 3: .* profile small .KeyError: 'small'"):
+        notebooks.settings("01-a", "small", book.root)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("settings = {}", "01-a has no table SETTINGS"),
+        ("SETTINGS = dict(smoke=size)", "cell 2: SETTINGS .*NameError: name 'size'"),
+    ],
+)
+def test_settings_that_cannot_be_had_are_named(book, cell, message):
+    book.write("01-a", cell)
+    with pytest.raises(NotebookError, match=message):
+        notebooks.settings("01-a", "smoke", book.root)
+
+
+@pytest.mark.parametrize("chapter", notebooks.chapters())
+def test_every_profile_of_a_chapter_has_the_same_settings(chapter):
+    smoke, small, full = (notebooks.settings(chapter, p) for p in ("smoke", "small", "full"))
+    assert smoke.keys() == small.keys() == full.keys()
+    assert smoke["num_seeds"] >= 1
+
+
 def test_load_unknown_chapter_lists_the_valid_ones(book):
     book.write("01-a", "x = 1")
     book.write("02-b", "x = 1")
