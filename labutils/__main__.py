@@ -158,6 +158,13 @@ def run():
     except (pipeline.PipelineError, notebooks.NotebookError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        print(
+            f"Error: {error.name} is not installed for {sys.executable}. The environment that "
+            "`make test` makes, .venv, has all packages: use .venv/bin/python.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,10 @@ from torch import Tensor
 from labutils.data import DataError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
-# A request that breaks off is taken up again where it stopped, this many times without progress.
-ATTEMPTS = 5
+# A request that breaks off is taken up again where it stopped, this many times without progress,
+# after pauses of 1, 2, 4, ... seconds.
+ATTEMPTS, PAUSE = 5, 1.0
+BUSY = (408, 425, 429)  # answers that call for another attempt, unlike the rest of 4xx
 
 
 @dataclass
@@ -179,7 +182,7 @@ class _Download(io.RawIOBase):
         if self.position:
             headers["Range"] = f"bytes={self.position}-"
         self.response = requests.get(self.url, headers=headers, stream=True, timeout=30)
-        if 400 <= self.response.status_code < 500:
+        if 400 <= self.response.status_code < 500 and self.response.status_code not in BUSY:
             raise DataError(
                 f"{self.url}: the server answers {self.response.status_code} "
                 f"({self.response.reason}); check the address of the shard"
@@ -201,6 +204,7 @@ class _Download(io.RawIOBase):
                 f"{self.url}: stopped after {self.position} bytes and {ATTEMPTS} attempts "
                 f"({problem}). Try again later, or download the shard and pass its path instead."
             )
+        time.sleep(PAUSE * 2 ** (self.failures - 1))
 
     def close_response(self) -> None:
         if self.response is not None:

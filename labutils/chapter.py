@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -42,7 +43,7 @@ class Chapter:
     seeds: tuple[int, ...]
     device: torch.device
     ledger: Ledger
-    root: Path
+    folder: Path  # of records
     _key: str
 
     def streams(self, seed: int) -> Streams:
@@ -77,8 +78,9 @@ class Chapter:
         """
         arguments = list(arguments)
         files = self._files(function, arguments, description)
-        results = [jobs.load(file) if file and file.exists() else None for file in files]
-        left = [k for k, file in enumerate(files) if not file or not file.exists()]
+        kept = [file is not None and file.exists() for file in files]  # others may write, too
+        results = [jobs.load(file) if k else None for file, k in zip(files, kept, strict=True)]
+        left = [k for k, finished in enumerate(kept) if not finished]
         workers = min(torch.get_num_threads(), len(left)) if self.device.type == "cpu" else 1
         workers = max(1, workers)  # also without jobs
         with progress_bar(len(results), description, initial=len(results) - len(left)) as bar:
@@ -87,9 +89,11 @@ class Chapter:
                 joblib.delayed(_run)(function, arguments[k], files[k], self.device.type)
                 for k in left
             )
-            for k, result in zip(left, outcomes, strict=True):
-                results[k] = result
-                bar.update()
+            with warnings.catch_warnings():  # a worker whose memory grew is replaced: no harm
+                warnings.filterwarnings("ignore", message="A worker stopped")
+                for k, result in zip(left, outcomes, strict=True):
+                    results[k] = result
+                    bar.update()
         return results
 
     def identity_parts(self) -> list:
@@ -112,11 +116,15 @@ class Chapter:
         return files
 
     def save(self) -> Path:
-        """Write the chapter's record into results/ and return its path."""
+        """Write the chapter's record and return its path.
+
+        In a clone of the book it goes to `_build/results`: the committed record in `results/` is
+        replaced by `python -m labutils execute` alone, after a whole run.
+        """
         if self.device.type == "cuda":
             reserved = torch.cuda.max_memory_reserved(self.device)
             self.ledger.peak_gpu_memory_mb = round(reserved / 2**20)
-        return self.ledger.save(self.root)
+        return self.ledger.save(self.folder)
 
 
 def start(
@@ -160,7 +168,8 @@ def start(
         else "mps" if torch.backends.mps.is_available()
         else "cpu"
     )  # fmt: skip
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2" has nested levels
+    torch.set_num_threads(int(asked or joblib.cpu_count()))  # the cores that this process may use
     torch.backends.cudnn.benchmark = False  # the search for the fastest kernel is not repeatable
     torch.backends.cudnn.deterministic = True
 
@@ -175,8 +184,9 @@ def start(
         f"{environment['device']} | torch {environment['torch']}, labutils {__version__}, Python {environment['python']}"  # noqa: E501
     )
     return Chapter(
-        chapter, profile, SimpleNamespace(**chosen), seeds, device, ledger, root or Path.cwd(), key
-    )
+        chapter, profile, SimpleNamespace(**chosen), seeds, device, ledger,
+        root / "_build" / "results" if root else Path("results"), key,
+    )  # fmt: skip
 
 
 def _run(function: Callable, job: tuple, file: Path | None, device: str):

@@ -95,7 +95,7 @@ class Task:
 
     batch(step, block): a tuple of tensors, the arguments of the network. The network returns a
     tuple; entries with rows, one per example, are gathered before they become the arguments of
-    loss. after: called after each step.
+    loss. after: called between two steps, and at the end.
     """
 
     network: nn.Module
@@ -150,7 +150,11 @@ def simclr(technique: ModuleType, S: SimpleNamespace, seed: int, device: torch.d
 
 
 def clip(technique: ModuleType, S: SimpleNamespace, seed: int, device: torch.device) -> Task:
-    """Training of the CLIP chapter on emoji: one picture of each of a batch's concepts."""
+    """Training in the manner of the CLIP chapter: one picture of each of a batch's concepts.
+
+    Simpler than the chapter's own: a concept has one caption, its name with all keywords; one split
+    serves all; the learning rate is the middle one of the chapter's choices.
+    """
     from labutils import emoji
 
     generator = _generator(seed)
@@ -175,8 +179,9 @@ def clip(technique: ModuleType, S: SimpleNamespace, seed: int, device: torch.dev
         nn.init.normal_(text.token_embedding.weight, std=0.02, generator=generator)
     model = technique.CLIP(visual, text).to(device)
     recipe = views.Recipe(
-        scale=(0.8, 1.0), flip_probability=0.0, strength=0.25, blur_probability=0.0
-    )
+        scale=(0.8, 1.0), flip_probability=0.0, strength=0.25, grey_probability=0.05,
+        blur_probability=0.0,
+    )  # fmt: skip
     of_concept = {}
     for index in train_set.tolist():
         of_concept.setdefault(int(dataset.concept[index]), []).append(index)
@@ -240,10 +245,12 @@ def run(task: Task, num_steps: int, description: str = ""):
         return task.loss(*(gather(x) if x.ndim else x for x in outputs))
 
     schedule = cosine_schedule(task.learning_rate, num_steps, warmup_steps=num_steps // 20)
-    return train(
+    history = train(
         network, step_loss, num_steps, task.optimizer, schedule, precision="auto",
         description="" if rank else description,
     )  # fmt: skip
+    task.after()
+    return history
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -253,7 +260,7 @@ def run(task: Task, num_steps: int, description: str = ""):
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Weights, losses.")
 def main(chapter, profile, steps, seed, output):
-    """Pretrain as CHAPTER does, on all processes that torchrun started."""
+    """Pretrain in the manner of CHAPTER, on all processes that torchrun started."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = torch.device("cpu")
     if torch.cuda.is_available():

@@ -25,7 +25,8 @@ def frozen_features(
     """Features ``(N, d)`` in float32 of ``inputs`` (N, ...), with the encoder in evaluation mode.
 
     function: what is called on a batch, default ``encoder``; for example ``encoder.features``.
-    Neither weights nor batch statistics change, and every module keeps the mode that it had.
+    Neither weights nor batch statistics change, and every module keeps the mode that it had. The
+    result is an inference tensor: `.clone()` it before a layer is trained on it.
     """
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()

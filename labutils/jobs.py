@@ -10,6 +10,7 @@ import hashlib
 import os
 import pathlib
 import pickle
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -81,9 +82,12 @@ def _parts(value):
     if isinstance(value, np.random.Generator):
         return [value.bit_generator.state]
     if isinstance(value, nn.Module):
-        return [repr(value), value.training, dict(value.state_dict())]
-    if isinstance(value, types.SimpleNamespace) or _own(type(value)):
+        own = [type(module) for module in value.modules() if _own(type(module))]
+        return [own, repr(value), value.training, dict(value.state_dict())]
+    if isinstance(value, types.SimpleNamespace):
         return [vars(value)]
+    if _own(type(value)):
+        return [type(value), vars(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [getattr(value, field.name) for field in dataclasses.fields(value)]
     if isinstance(value, types.MethodType):
@@ -100,6 +104,8 @@ def _parts(value):
         return [value.__qualname__, *value.__bases__, *_parts_of_class(value)]
     if isinstance(value, types.ModuleType):
         return [value.__name__]
+    if isinstance(value, re.Pattern):
+        return [value.pattern, value.flags]
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType | type | np.ufunc):
         return [getattr(value, "__module__", ""), getattr(value, "__qualname__", repr(value))]
     raise NotKept(f"{type(value).__module__}.{type(value).__qualname__}")
@@ -180,7 +186,7 @@ def _encode(value):
         return [kind.__name__, [_encode(item) for item in value]]
     if kind is dict:
         return ["dict", [[_encode(key), _encode(item)] for key, item in value.items()]]
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) and "." not in kind.__qualname__:  # `load` finds no inner one
         fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return ["dataclass", kind.__module__, kind.__qualname__, fields]
     raise NotKept(f"{kind.__module__}.{kind.__qualname__}")

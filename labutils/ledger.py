@@ -18,6 +18,8 @@ from time import perf_counter
 import numpy as np
 from scipy import stats
 
+from labutils import formats
+
 SCHEMA = 1
 DIRECTIONS = ("greater", "less", "equivalent")
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not judged")
@@ -196,8 +198,8 @@ class Ledger:
 
         rows = []
         for claim in self.claims.values():
-            d, paper = claim["difference"], claim["paper"]
-            ours = f"{d['mean']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]" if d else "one seed"
+            difference, paper = claim["difference"], claim["paper"]
+            ours = formats.interval(difference) if difference else "one seed"
             rows.append(
                 {
                     "claim": claim["statement"],
@@ -220,12 +222,12 @@ class Ledger:
             "numbers": self.numbers,
         }
 
-    def save(self, root: Path) -> Path:
-        """Write results/PROFILE/CHAPTER.json under `root` (or $LABUTILS_RESULTS) atomically.
+    def save(self, folder: Path) -> Path:
+        """Write PROFILE/CHAPTER.json under `folder` (or $LABUTILS_RESULTS) atomically.
 
         Returns the path. Raises LedgerError if the record would hold NaN or infinity.
         """
-        folder = Path(os.environ.get("LABUTILS_RESULTS") or Path(root) / "results")
+        folder = Path(os.environ.get("LABUTILS_RESULTS") or folder)
         path = folder / self._head["profile"] / f"{self._head['chapter']}.json"
         try:
             text = json.dumps(self.record(), indent=1, allow_nan=False)

@@ -23,7 +23,9 @@ import types
 from pathlib import Path
 
 # Modules that cannot change a result: the package's front page, figures and the pipeline itself.
-NOT_IN_FINGERPRINT = {"__init__", "__main__", "notebooks", "pipeline", "plots", "report", "sweep"}
+NOT_IN_FINGERPRINT = {
+    "__init__", "__main__", "formats", "notebooks", "pipeline", "plots", "report", "sweep",
+}  # fmt: skip
 
 CHAPTER_NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 MAX_LINES, MAX_TECHNIQUE_LINES, MAX_PRINTED_LINES = 40, 30, 20

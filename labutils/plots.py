@@ -25,11 +25,12 @@ COLOURS = {
     "pixel cells, SPA": YELLOW, "uniform guess": BLACK,
     # 04-rs2
     "RS2": BLUE, "all data": GREY, "static random": BLACK, "EL2N": VERMILION, "margin": ORANGE,
-    "forgetting": PURPLE, "k-center": YELLOW, "herding": SKY, "CCS": GREEN,
+    "forgetting": PURPLE, "k-center": WINE, "herding": SKY, "CCS": GREEN,
     # 05-fixmatch-saa
     "supervised weak": YELLOW, "supervised strong": GREY, "supervised strong, longer": ORANGE,
     "pseudo-label": PURPLE, "FixMatch": BLUE, "FixMatch + SAA": VERMILION,
     "FixMatch + random": BLACK, "FixMatch + all": SKY, "FlexMatch": GREEN,
+    "aligned FixMatch": WINE,
 }  # fmt: skip
 
 
@@ -78,7 +79,9 @@ def image_grid(images, titles=None, columns=10, scale=0.7):
     for k, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
         picture = image.permute(1, 2, 0).cpu().numpy()
         picture = picture if picture.shape[2] == 3 else picture[..., 0]
-        ax.imshow(picture, cmap="gray_r", interpolation="none")  # its own pixels: fewer bytes
+        top = 255 if picture.dtype == np.uint8 else 1  # a dark image is shown dark
+        # its own pixels: fewer bytes
+        ax.imshow(picture, cmap="gray_r", interpolation="none", vmin=0, vmax=top)
         if titles is not None:
             ax.set_title(titles[k], fontsize=8)
     return fig

@@ -16,7 +16,7 @@ import time
 import traceback
 from pathlib import Path
 
-from labutils import notebooks
+from labutils import formats, notebooks
 from labutils.pipeline import (
     DEFAULT_MEMORY_MB,
     Outcome,
@@ -74,9 +74,10 @@ def sweep(chapter, seeds, profile="small", *, workers=None, dask=None, force=Fal
     root = notebooks.book_root(root).resolve()
     _checked([chapter], profile, root)
     folder = folder_of(chapter, profile, root)
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
     files = {seed: folder / f"seed-{seed}.json" for seed in seeds}
+    for seed, file in files.items() if force else ():
+        file.unlink(missing_ok=True)
+        shutil.rmtree(_checkpoints(chapter, profile, seed, root), ignore_errors=True)
     outcomes = {
         seed: Outcome(f"seed {seed}", "fresh", "finished before")
         for seed, file in files.items()
@@ -178,6 +179,10 @@ def _engine(dask):
 # --- one job --------------------------------------------------------------------------------------
 
 
+def _checkpoints(chapter, profile, seed, root):
+    return root / "_build" / "checkpoints" / f"sweep-{profile}-{chapter}-{seed}"
+
+
 def _job(chapter, profile, seed, root, parent=None):
     """Return all that a worker needs, as plain values; it need not see this machine's files.
 
@@ -193,7 +198,8 @@ def _job(chapter, profile, seed, root, parent=None):
         "seed": seed,
         "notebook": json.dumps(notebook),
         "code": notebooks.package_digest(),
-        "checkpoints": str(root / "_build" / "checkpoints" / f"sweep-{profile}-{chapter}-{seed}"),
+        "fingerprint": notebooks.fingerprint(chapter, root),
+        "checkpoints": str(_checkpoints(chapter, profile, seed, root)),
         "root": str(root),
         "parent": parent,
     }
@@ -259,7 +265,9 @@ def _execute(job, scratch, result):
     elif not record.is_file():
         result["note"] = "no record: the chapter did not save its ledger"
     else:
-        result["record"] = json.loads(record.read_text(encoding="utf-8"))
+        # a worker without the book cannot know the fingerprint of the notebook that was sent
+        record = json.loads(record.read_text(encoding="utf-8"))
+        result["record"] = record | {"fingerprint": job["fingerprint"]}
         shutil.rmtree(job["checkpoints"], ignore_errors=True)
 
 
@@ -353,8 +361,7 @@ def claims_table(record):
     """Return the claims of a record as a plain-text table."""
     rows = []
     for claim in record["claims"]:
-        d = claim["difference"]
-        ours = f"{d['mean']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]" if d else "one seed"
+        ours = formats.interval(claim["difference"]) if claim["difference"] else "one seed"
         rows.append((claim["id"], f"{ours} {claim['unit']}", claim["verdict"]))
     return table(("claim", f"difference over {len(record['seeds'])} seeds", "verdict"), rows)
 

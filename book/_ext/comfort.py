@@ -15,7 +15,6 @@ from lessbook import BookDirective, external, inline, spaced
 from sphinx import addnodes
 
 GLOSSARY = "book/glossary"
-CHEAT_SHEETS = "book/cheat-sheets"
 # Where a word is not prose, or a link would be in the way
 NOT_LINKED = (
     nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block,

@@ -29,7 +29,7 @@ LITERAL = re.compile(r"(``.+?``|:[a-z:]+:`[^`]+`|(?:\{[a-z:]+\})?`[^`]+`)")
 
 
 class BookDirective(SphinxDirective):
-    """What the three directives share: the tables they read and the nodes they are made of."""
+    """What the directives share: the tables that they read, the nodes that they are made of."""
 
     def run(self):
         self.env.note_reread()  # records may change although the page does not

@@ -9,8 +9,13 @@ import json
 import sys
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # labutils is not installed here
+
+from labutils import notebooks  # noqa: E402
 
 PROFILES = ("small", "full")  # smoke runs prove nothing about claims
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not judged")
@@ -56,10 +61,6 @@ def all_runs(root):
 @cache
 def fingerprint(root, chapter):
     """Fingerprint of the chapter's code as it stands; None if it cannot be found."""
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    from labutils import notebooks
-
     return notebooks.fingerprint(chapter, root)
 
 
@@ -89,20 +90,6 @@ def duration(seconds):
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def signed(value, scale=None):
-    """A number with its sign, precise enough for numbers up to `scale`."""
-    scale = abs(value) if scale is None else scale
-    style = "+.1e" if 0 < scale < 0.001 else "+.3f" if scale < 1 else "+.2f"
-    return f"{value:{style}}".replace("-", "−")
-
-
-def interval(difference):
-    """`+1.50 [+0.25, +2.75]` of a recorded difference."""
-    values = [difference[key] for key in ("mean", "low", "high")]
-    mean, low, high = (signed(value, max(map(abs, values))) for value in values)
-    return f"{mean} [{low}, {high}]"
 
 
 # --- downloads -----------------------------------------------------------------------------------

@@ -18,7 +18,9 @@ from lessbook import (
     text_of,
     verdict_badge,
 )
-from records import PAGE, PROFILES, day, duration, interval, signed
+from records import PAGE, PROFILES, day, duration
+
+from labutils.formats import interval, signed
 
 SIGNS = {"greater": "more than {m}", "less": "less than −{m}", "equivalent": "within ±{m}"}
 FILES = {"results.csv": records.as_csv, "results.json": records.as_json}

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-def test_nbval_runs_every_chapter(tmp_path, stored):
+def test_nbval_runs_every_chapter(tmp_path, stored, same_as_other_runs):
     """Each code cell is one test of nbval; outputs are not compared."""
     report, results = tmp_path / "junit.xml", tmp_path / "results"
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "notebooks", "-p", "no:cacheprovider"]
@@ -31,6 +31,7 @@ def test_nbval_runs_every_chapter(tmp_path, stored):
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         "LABUTILS_PROFILE": "smoke",
+        "OMP_NUM_THREADS": "1",
         "LABUTILS_RESULTS": str(results),
         "PYTHONPATH": str(ROOT),
         "JUPYTER_PREFER_ENV_PATH": "1",
@@ -49,3 +50,4 @@ def test_nbval_runs_every_chapter(tmp_path, stored):
     for chapter in CHAPTERS:  # the cells really ran: each chapter wrote its record
         record = json.loads((results / "smoke" / f"{chapter}.json").read_text())
         assert record["profile"] == "smoke"
+        same_as_other_runs(record, "nbval")

@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 
-def test_papermill_runs_every_chapter(tmp_path, stored):
+def test_papermill_runs_every_chapter(tmp_path, stored, same_as_other_runs):
     """`labutils execute` at smoke; chapters side by side."""
     report = tmp_path / "junit.xml"
     command = [sys.executable, "-m", "labutils", "execute", "--profile", "smoke", "--force"]
@@ -36,3 +36,4 @@ def test_papermill_runs_every_chapter(tmp_path, stored):
         assert record["fingerprint"] == notebooks.fingerprint(chapter, ROOT)
         # seconds of training prove nothing
         assert {claim["verdict"] for claim in record["claims"]} == {"not judged"}
+        same_as_other_runs(record, "papermill")

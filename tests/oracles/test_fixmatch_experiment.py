@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from benchmarks import fixmatch_longer
 from labutils import augment, randaugment
 
-CHOICE = (0.1, 5e-4)  # learning rate, weight decay
+CHOICE = (0.1, 5e-4, 0.5)  # learning rate, weight decay, threshold
 
 
 @pytest.fixture
@@ -28,9 +28,7 @@ def task(experiment):
 
 def trained(experiment, task, arm, steps=None, **options):
     s = experiment.S
-    learner = experiment.Learner(
-        task, 3, CHOICE, s.num_steps, arm.startswith("FlexMatch"), **options
-    )
+    learner = experiment.Learner(task, 3, CHOICE, s.num_steps, arm, **options)
     experiment.run_steps(learner, arm, 0, steps or s.num_steps)
     return learner
 
@@ -64,7 +62,7 @@ def test_selections_fall_where_saa_starts(experiment, profile):
     assert s["alphas"][0] == 0.001  # the official code's
 
 
-@pytest.mark.parametrize("base", ["FixMatch", "FlexMatch"])
+@pytest.mark.parametrize("base", ["FixMatch", "FlexMatch", "aligned FixMatch"])
 def test_saa_that_selects_nobody_is_the_method_bit_for_bit(experiment, task, monkeypatch, base):
     monkeypatch.setattr(
         experiment, "select_naive_samples", lambda h, seen: (torch.zeros_like(seen), 0.5)
@@ -79,10 +77,13 @@ def test_saa_that_selects_somebody_is_not(experiment, task):
     assert different(plain, adaptive)
 
 
-@pytest.mark.parametrize("arm", ["FixMatch", "FixMatch + SAA", "FixMatch + random", "FlexMatch"])
+@pytest.mark.parametrize(
+    "arm",
+    ["FixMatch", "FixMatch + SAA", "FixMatch + random", "FlexMatch", "aligned FixMatch + SAA"],
+)
 def test_a_branch_is_the_run_without_branching(experiment, task, arm):
     base, s = arm.split(" + ")[0], experiment.S
-    trunk = experiment.Learner(task, 3, CHOICE, s.num_steps, base == "FlexMatch")
+    trunk = experiment.Learner(task, 3, CHOICE, s.num_steps, base)
     experiment.run_steps(trunk, base, 0, s.saa_start)
     disturbing, learner = trunk.branch(), trunk.branch()
     experiment.run_steps(disturbing, f"{base} + all", s.saa_start, s.num_steps)
@@ -93,9 +94,9 @@ def test_a_branch_is_the_run_without_branching(experiment, task, arm):
 
 def test_branches_return_whole_curves_of_every_arm_and_alpha(experiment, task):
     s = experiment.S
-    arms = ["FixMatch", "FixMatch + SAA"]
-    rows = experiment.with_branches(task, 3, "FixMatch", arms, CHOICE, "test", s.alphas)
-    assert [(r["arm"], r["alpha"]) for r in rows] == [(a, x) for a in arms for x in s.alphas]
+    branches = [("FixMatch", s.alphas[0])] + [("FixMatch + SAA", alpha) for alpha in s.alphas]
+    rows = experiment.with_branches(task, 3, "FixMatch", branches, CHOICE, "test")
+    assert [(r["arm"], r["alpha"]) for r in rows] == branches
     for row in rows:
         steps, seconds, accuracies = zip(*row["curve"], strict=True)
         points = {s.num_steps * (i + 1) // s.num_points for i in range(s.num_points)}
@@ -105,11 +106,13 @@ def test_branches_return_whole_curves_of_every_arm_and_alpha(experiment, task):
         steps = list(range(s.saa_interval, s.num_steps + 1, s.saa_interval))
         assert [t["step"] for t in row["trace"]] == steps
     learner = trained(experiment, task, "FixMatch + SAA", alphas=[s.alphas[1]])
-    assert torch.equal(rows[3]["history"], learner.histories[s.alphas[1]].values)
-    assert torch.equal(rows[3]["naive"], learner.naive)
+    assert torch.equal(rows[2]["history"], learner.histories[s.alphas[1]].values)
+    assert torch.equal(rows[2]["naive"], learner.naive)
 
 
-@pytest.mark.parametrize("arm", ["FixMatch + SAA", "FlexMatch + SAA", "supervised strong"])
+@pytest.mark.parametrize(
+    "arm", ["FixMatch + SAA", "FlexMatch + SAA", "aligned FixMatch", "supervised strong"]
+)
 def test_an_interrupted_run_ends_like_a_whole_one(experiment, task, monkeypatch, tmp_path, arm):
     whole = trained(experiment, task, arm)
     s, real = experiment.S, experiment.train
@@ -126,20 +129,20 @@ def test_an_interrupted_run_ends_like_a_whole_one(experiment, task, monkeypatch,
         return real(network, loss, *arguments, checkpoint_seconds=0.0, **options)
 
     monkeypatch.setenv("LABUTILS_CHECKPOINTS", str(tmp_path))
-    learner = experiment.Learner(task, 3, CHOICE, s.num_steps, arm.startswith("FlexMatch"))
+    learner = experiment.Learner(task, 3, CHOICE, s.num_steps, arm)
     monkeypatch.setattr(experiment, "train", killed_in_step_47)
     with pytest.raises(Killed):
         experiment.run_steps(learner, arm, 0, s.num_steps, run="killed")
     monkeypatch.setattr(experiment, "train", real)
-    learner = experiment.Learner(task, 3, CHOICE, s.num_steps, arm.startswith("FlexMatch"))
+    learner = experiment.Learner(task, 3, CHOICE, s.num_steps, arm)
     experiment.run_steps(learner, arm, 0, s.num_steps, run="killed")
     assert_same(learner, whole)
 
 
 def test_all_arms_of_a_seed_share_weights_labels_and_order(experiment, task):
     first, second = (
-        experiment.Learner(experiment.load_task(3, 4), 3, choice, 60, flexible)
-        for choice, flexible in ((CHOICE, False), ((0.3, 1e-3), True))
+        experiment.Learner(experiment.load_task(3, 4), 3, choice, 60, arm)
+        for choice, arm in ((CHOICE, "aligned FixMatch"), ((0.3, 1e-3, 0.9), "FlexMatch"))
     )
     assert not different(first, second)
     assert torch.equal(first.task.labelled, second.task.labelled)
@@ -190,26 +193,37 @@ def test_only_marked_images_get_another_view(experiment, task):
     assert torch.equal(plain[:, :, half:, half:], mixed[:, :, half:, half:])
 
 
-def test_a_step_is_one_forward_pass_with_the_student_s_pseudo_labels(experiment, task):
+@pytest.mark.parametrize("arm", ["FixMatch", "aligned FixMatch"])
+def test_a_step_is_one_forward_pass_with_the_student_s_pseudo_labels(experiment, task, arm):
     """Against the loss written out; the moving average predicts something else."""
-    experiment.S.threshold = 0.17  # some of an untrained network's guesses pass, some do not
-    learner = experiment.Learner(task, 3, CHOICE, 60)
+    # some of an untrained network's guesses pass this threshold, some do not
+    learner = experiment.Learner(task, 3, (0.1, 5e-4, 0.17), 60, arm)
+    if learner.alignment:  # as if shirts had been all that the network saw lately
+        learner.alignment.recent = torch.full((128, 10), 0.05).index_fill_(1, torch.tensor(6), 0.55)
     with torch.no_grad():
         for p in learner.average.module.parameters():
             p.normal_()
     learner.network.train()
     shadow, network = learner.branch(), copy.deepcopy(learner.network)
-    loss = experiment.step_loss(learner, "FixMatch", 0)
+    loss = experiment.step_loss(learner, arm, 0)
     assert learner.network.bn.num_batches_tracked == 1
 
     data, chosen = task.dataset, task.labelled[learner.batches[0][0]]
-    views = experiment.views_of(shadow, "FixMatch", 0)
+    views = experiment.views_of(shadow, arm, 0)
     logits = network(augment.normalise(views, data.mean, data.std))
     n = len(chosen)
     z, z_weak, z_strong = logits[:n], *logits[n:].chunk(2)
     total, count = 0.0, 0
-    for w, s in zip(z_weak.detach().softmax(1), z_strong, strict=True):
-        if w.max() >= experiment.S.threshold:
+    q = z_weak.detach().softmax(1)
+    if learner.alignment:
+        assert torch.equal(learner.alignment.class_shares, torch.full((10,), 0.1))
+        q = q * torch.tensor([2.0] * 6 + [0.1 / 0.55] + [2.0] * 3)
+        q = q / q.sum(1, keepdim=True)
+        torch.testing.assert_close(
+            learner.alignment.recent[-1], z_weak.detach().softmax(1).mean(0)
+        )  # fmt: skip
+    for w, s in zip(q, z_strong, strict=True):
+        if w.max() >= 0.17:
             total, count = total - s.log_softmax(0)[w.argmax()], count + 1
     assert 0 < count < len(z_weak)
     expected = F.cross_entropy(z, data.train.labels[chosen]) + total / len(z_weak)

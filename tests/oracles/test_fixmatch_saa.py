@@ -67,6 +67,51 @@ def test_confident_images_have_small_gradients():
     assert (gradient.norm(dim=1) <= math.sqrt(2) * (1 - share) + 1e-12).all()
 
 
+# --- distribution alignment ----------------------------------------------------------------------
+
+
+def test_alignment_is_the_normalised_ratio_of_shares():
+    """Against the formula, image by image, over more steps than the window holds."""
+    draw = generator(4)
+    shares = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    align, remembered = chapter.DistributionAlignment(shares, window=4), [[1 / 3] * 3] * 4
+    for _ in range(9):
+        logits = 2 * torch.randn(6, 3, generator=draw, dtype=torch.float64)
+        aligned = align(logits).softmax(1)
+        lately = [sum(column) / 4 for column in zip(*remembered[-4:], strict=True)]
+        for got, q in zip(aligned.tolist(), logits.softmax(1).tolist(), strict=True):
+            product = [
+                p * (1e-6 + s) / (1e-6 + m)
+                for p, s, m in zip(q, shares.tolist(), lately, strict=True)
+            ]
+            assert got == pytest.approx([p / sum(product) for p in product], abs=1e-12)
+        remembered.append(logits.softmax(1).mean(0).tolist())
+
+
+def test_alignment_gives_back_a_class_that_the_network_neglects():
+    draw = generator(5)
+    align = chapter.DistributionAlignment(torch.full((4,), 0.25), window=16)
+    bias = torch.tensor([2.0, 0.0, 0.0, -2.0])  # of a network that hardly ever says "3"
+    for _ in range(20):
+        logits = torch.randn(400, 4, generator=draw) + bias
+        aligned = align(logits)
+    before, after = (x.argmax(1).bincount(minlength=4) / 400 for x in (logits, aligned))
+    assert before[3] < 0.03
+    assert (after - 0.25).abs().max() < (before - 0.25).abs().max() / 3
+
+
+def test_alignment_of_balanced_predictions_changes_nothing():
+    align = chapter.DistributionAlignment(torch.full((3,), 1 / 3))
+    for _ in range(3):
+        logits = torch.eye(3)
+        torch.testing.assert_close(align(logits), logits)
+
+
+def test_no_gradient_through_the_aligned_weak_view():
+    logits = torch.randn(8, 5, generator=generator(), requires_grad=True)
+    assert not chapter.DistributionAlignment(torch.full((5,), 0.2))(logits).requires_grad
+
+
 # --- FlexMatch -----------------------------------------------------------------------------------
 
 

@@ -102,7 +102,8 @@ def test_files_are_read_as_well(tmp_path):
     check_good(caption_shards.stream(path, 6))
 
 
-def test_broken_connection_goes_on_where_it_stopped(server):
+def test_broken_connection_goes_on_where_it_stopped(server, monkeypatch):
+    monkeypatch.setattr(caption_shards, "PAUSE", 0.0)
     server.cut = len(server.content) // 3
     check_good(caption_shards.stream([server.url], 6))
     starts = [int(wanted[6:-1]) for wanted in server.ranges[1:]]
@@ -136,16 +137,19 @@ def test_wide_pictures_are_cropped_and_transparent_ones_are_on_white(tmp_path):
     assert (image[:, 0] == 255).all()
 
 
-def test_clear_errors(server, tmp_path):
+def test_clear_errors(server, tmp_path, monkeypatch):
     server.content = b"no archive" * 200
     with pytest.raises(DataError, match="expected a whole tar archive"):
         list(caption_shards.stream([server.url], 4))
     server.status = 404
     with pytest.raises(DataError, match="answers 404.*check the address"):
         list(caption_shards.stream([server.url], 4))
-    server.status = 503
-    with pytest.raises(DataError, match=f"{caption_shards.ATTEMPTS} attempts"):
-        list(caption_shards.stream([server.url], 4))
+    pauses = []
+    monkeypatch.setattr(caption_shards.time, "sleep", pauses.append)
+    for server.status in (429, 503):
+        with pytest.raises(DataError, match=f"{caption_shards.ATTEMPTS} attempts"):
+            list(caption_shards.stream([server.url], 4))
+    assert pauses == 2 * [1, 2, 4, 8]
     with pytest.raises(DataError, match="cannot be read"):
         list(caption_shards.stream([tmp_path / "nothing.tar"], 4))
 

@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -120,6 +121,21 @@ def test_record_carries_what_start_knows(tmp_path, monkeypatch):
     assert set(record["environment"]) == {
         "python", "torch", "torchvision", "numpy", "labutils", "device", "platform",
     }  # fmt: skip
+
+
+def test_a_notebook_run_by_hand_leaves_the_committed_record_alone(tmp_path, monkeypatch):
+    monkeypatch.delenv("LABUTILS_RESULTS", raising=False)
+    for name, folder in ((None, Path("results")), (tmp_path, tmp_path / "_build" / "results")):
+        monkeypatch.setattr(chapter.notebooks, "find_root", lambda name=name: name)
+        assert begin(profile="smoke").folder == folder
+    assert begin(profile="smoke").save() == tmp_path / "_build" / "results/smoke/04-rs2.json"
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("2", 2), ("1,4", 1), ("", joblib.cpu_count())])
+def test_threads_are_those_asked_for_or_those_there_are(monkeypatch, asked, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    begin()
+    assert torch.get_num_threads() == threads
 
 
 # --- streams -------------------------------------------------------------------------------------
@@ -299,6 +315,20 @@ def test_finished_jobs_are_not_run_again(kept, capsys):
         lab = begin(**other)
         lab.map(job, arguments, "jobs")
     assert (kept / "ran").read_text() == "01234" * 3
+
+
+def test_a_result_that_another_session_writes_meanwhile_is_not_lost(kept, monkeypatch):
+    lab, load = begin(), chapter.jobs.load
+    double = lambda k: 2 * k  # noqa: E731
+    assert lab.map(double, [(1,)], "jobs") == [2]
+    files = lab._files(double, [(1,), (5,)], "jobs")
+
+    def slow_load(file):
+        chapter.jobs.save(10, files[1])
+        return load(file)
+
+    monkeypatch.setattr(chapter.jobs, "load", slow_load)
+    assert lab.map(double, [(1,), (5,)], "jobs") == [2, 10]
 
 
 def test_another_function_does_not_get_the_result(kept):

@@ -21,7 +21,7 @@ def test_a_stopped_study_goes_on_and_gives_the_same(monkeypatch):
     options = {"profile": "smoke", "settings": TINY, "tuning": (1000,), "draws": (0, 1)}
     kept = []
     whole = benchmark.study(**options, keep=lambda r: kept.append(json.loads(json.dumps(r))))
-    assert len(kept) == 2 * 2 + 2 * 2  # settings tried, then draws, of two arms
+    assert len(kept) == 3 * 2 + 3 * 2  # settings tried, then draws, of three arms
     for arm, choices in benchmark.CHOICES.items():
         best = choices[int(np.argmax(whole["tuning"][arm]))]
         assert whole["chosen"][arm] == best
@@ -30,12 +30,12 @@ def test_a_stopped_study_goes_on_and_gives_the_same(monkeypatch):
     monkeypatch.setattr(benchmark.joblib, "Parallel", lambda **_: lambda jobs: (
         ran.append(job) or run(*job[1]) for job in jobs
     ))  # fmt: skip
-    resumed = benchmark.study(**options, stored=kept[4])
+    resumed = benchmark.study(**options, stored=kept[8])
     assert len(ran) == 3
     assert resumed["accuracy"] == whole["accuracy"]
     other = kept[4] | {"code": "other"}
-    assert len(benchmark.study(**options, stored=other)["runs"]) == 8
-    assert len(ran) == 3 + 8  # results of other code are not taken up
+    assert len(benchmark.study(**options, stored=other)["runs"]) == 12
+    assert len(ran) == 3 + 12  # results of other code are not taken up
 
 
 def test_page_shows_the_stored_study_of_ten_draws():
@@ -44,6 +44,6 @@ def test_page_shows_the_stored_study_of_ten_draws():
     assert result["asked"]["settings"] == benchmark.SETTINGS
     for arm in benchmark.CHOICES:
         assert len(result["accuracy"][arm]) == 10
-        found = [result["runs"][json.dumps([arm, draw, *result["chosen"][arm], "test"])]["accuracy"]
+        found = [result["runs"][json.dumps([arm, draw, result["chosen"][arm], "test"])]["accuracy"]
                  for draw in benchmark.DRAWS]  # fmt: skip
         assert found == result["accuracy"][arm]

@@ -117,6 +117,25 @@ def job(x):
     assert named(source.replace("x + 1", "x + 2")) != named(source)
 
 
+@pytest.mark.parametrize("base", ["object", "torch.nn.Module"])
+def test_objects_of_the_notebook_count_by_the_code_of_their_class(base):
+    source = f"""
+import torch
+
+class Model({base}):
+    def predict(self, x):
+        return x + 1
+
+model = Model()
+parts = torch.nn.Sequential(model) if isinstance(model, torch.nn.Module) else [model]
+
+def job(x):
+    return parts[0].predict(x)
+"""
+    assert named(source) == named(source)
+    assert named(source.replace("x + 1", "x + 2")) != named(source)
+
+
 @pytest.mark.parametrize(
     "change",
     [("x + 1", "x + 2"), ("x * 3", "x * 4"), ("x - 5", "x - 6"), ("bias = 7", "bias = 8"),
@@ -220,7 +239,15 @@ def test_a_part_of_a_large_tensor_is_kept_without_the_rest(tmp_path):
     assert (tmp_path / "small.pt").stat().st_size < 10_000
 
 
-@pytest.mark.parametrize("value", [abs, torch.nn.Linear(1, 1), np.array(["a"]), [object()]])
+class Outer:
+    @dataclass
+    class Inner:
+        x: int = 1
+
+
+@pytest.mark.parametrize(
+    "value", [abs, torch.nn.Linear(1, 1), np.array(["a"]), [object()], Outer.Inner()]
+)
 def test_other_results_are_refused(tmp_path, value):
     with pytest.raises(jobs.NotKept):
         jobs.save(value, tmp_path / "x.pt")

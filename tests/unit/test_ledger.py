@@ -193,7 +193,7 @@ def test_record_has_the_schema(tmp_path):
     book.number("steps-1", np.int64(100), "steps")
     book.number("share", torch.tensor(0.25))
     path = book.save(tmp_path)
-    assert path == tmp_path / "results" / "small" / "04-rs2.json"
+    assert path == tmp_path / "small" / "04-rs2.json"
     assert path.read_text(encoding="utf-8").endswith("}\n")
     record = json.loads(path.read_text(encoding="utf-8"))
     # the pipeline adds the title

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from throwaway import Book
 
+from labutils import __main__ as command_line
 from labutils import notebooks, pipeline, report
 from labutils.__main__ import main
 
@@ -392,6 +393,18 @@ def test_exit_codes_and_one_line_errors(book):
     assert unknown.returncode == 2
     assert unknown.stderr == "Error: unknown chapter '02-b'; the chapters are: 01-a\n"
     assert command(book, "status").returncode == 0
+
+
+def test_a_package_that_is_missing_is_one_line_that_names_the_environment(monkeypatch, capsys):
+    def needs_more(**_):
+        raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+
+    monkeypatch.setattr(command_line, "main", needs_more)
+    with pytest.raises(SystemExit) as stopped:
+        command_line.run()
+    assert stopped.value.code == 2
+    assert "numpy is not installed" in (err := capsys.readouterr().err)
+    assert ".venv/bin/python" in err
 
 
 @pytest.mark.parametrize("name", ["execute", "sweep", "book", "data", "status", "setup-cells"])

@@ -156,6 +156,11 @@ assert seeds[0] != 2 or mended.exists(), "always" """
     (claim,) = record(chapter)["claims"]
     assert [claim["values"]["A"], claim["values"]["B"]] == list(expected([0, 2, 3]))
     assert record(chapter)["fingerprint"] == notebooks.fingerprint("01-a", chapter.root)
+    # seeds run again by force are those that were asked for
+    kept = {file.name for file in sweep.folder_of("01-a", "small", chapter.root).iterdir()}
+    sweep.sweep("01-a", [3], workers=1, force=True, root=chapter.root)
+    assert chapter.log.read_text().split().count("3") == 2
+    assert {f.name for f in sweep.folder_of("01-a", "small", chapter.root).iterdir()} == kept
     # the book's own files stay as they were
     assert not (chapter.root / "results").exists()
     cells = notebooks.code_cells(notebooks.read(chapter.notebook("01-a")))
