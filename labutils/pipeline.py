@@ -429,7 +429,14 @@ def stored_form(original, executed):
         if cell["cell_type"] == "code":
             cell["execution_count"] = ran["execution_count"]
             cell["outputs"] = _stored_outputs(ran["outputs"])
+            if "figure" in cell["metadata"].get("mystnb", {}):  # the figure alone has its name
+                cell["outputs"] = [o for o in cell["outputs"] if not _is_value_as_text(o)]
     return notebook
+
+
+def _is_value_as_text(output):
+    """Whether this is what a last line without semicolon shows: the value of a call that draws."""
+    return output["output_type"] == "execute_result" and set(output["data"]) == {"text/plain"}
 
 
 def _stored_outputs(outputs):

@@ -102,6 +102,20 @@ def test_stored_notebook_keeps_nothing_volatile(ran):
     assert "date" not in figure["data"]["image/svg+xml"]
 
 
+def test_a_figure_is_stored_without_the_value_of_the_last_line():
+    shown = {"output_type": "display_data", "data": {"image/svg+xml": "<svg/>"}, "metadata": {}}
+    value = {"output_type": "execute_result", "data": {"text/plain": "(0, 1)"}, "metadata": {},
+             "execution_count": 1}  # fmt: skip
+    for named in (True, False):
+        metadata = {"mystnb": {"figure": {"name": "fig-a"}}} if named else {}
+        cell = {"cell_type": "code", "id": "a", "metadata": metadata, "source": "ax.set_ylim(0, 1)",
+                "execution_count": 1, "outputs": [value, shown]}  # fmt: skip
+        notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        (stored,) = pipeline.stored_form(notebook, notebook)["cells"]
+        kinds = [output["output_type"] for output in stored["outputs"]]
+        assert kinds == (["display_data"] if named else ["execute_result", "display_data"])
+
+
 def test_a_second_run_gives_the_same_bytes(ran):
     first = ran.notebook("01-good").read_bytes()
     (outcome,) = pipeline.execute(["01-good"], force=True, jobs=1, root=ran.root)
