@@ -1,6 +1,6 @@
 # Two commands:   make book   builds the site;   make test   proves it.
 # Others:         archive, pdf, execute, data, bench, colab, lint, clean.
-#                 `make execute CHAPTERS="04-rs2" PROFILE=small`
+#                 `make execute CHAPTERS="rs2" PROFILE=small`
 
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
@@ -34,22 +34,22 @@ endef
 	@touch $@
 
 book: .venv-book/ready
-	.venv-book/bin/python -m labutils book
+	.venv-book/bin/python -m press book
 
 archive: .venv-book/ready
-	.venv-book/bin/python -m labutils book --archive
+	.venv-book/bin/python -m press book --archive
 
 pdf: book .venv/ready
-	.venv/bin/python -m labutils pdf
+	.venv/bin/python -m press pdf
 
 test: .venv/ready
 	.venv/bin/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 execute: .venv/ready
-	.venv/bin/python -m labutils execute $(CHAPTERS) --profile $(PROFILE)
+	.venv/bin/python -m press execute $(CHAPTERS) --profile $(PROFILE)
 
 data: .venv/ready
-	.venv/bin/python -m labutils data
+	.venv/bin/python -m press data
 
 bench: .venv/ready
 	.venv/bin/python -m benchmarks.training_throughput

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import click
 
-from labutils import notebooks
+from press import notebooks
 
 HERE = Path(__file__).parent
 RESULT = HERE / "colab_simulation.json"

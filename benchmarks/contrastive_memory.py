@@ -23,20 +23,20 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from labutils import notebooks
+from press import technique
 
 HERE = Path(__file__).parent
 RESULT = HERE / "contrastive_memory.json"
 TABLE = HERE.parent / "book" / "generated" / "contrastive_memory.md"
 
-CHAPTER, BATCH_SIZE, WIDTH, SCALE = "01-clip", 16_384, 512, 1 / 0.07
+CHAPTER, BATCH_SIZE, WIDTH, SCALE = "clip", 16_384, 512, 1 / 0.07
 SIDES = {"plain": "clip_loss", "chunked": "chunked_clip_loss"}
 REPETITIONS, TARGET = 3, 0.25
 
 
 def measure(side: str, batch_size: int) -> dict:
     """Loss, gradient norm, seconds, and peak memory in bytes of this process."""
-    loss_function = getattr(notebooks.load(CHAPTER), SIDES[side])
+    loss_function = getattr(technique.load(CHAPTER), SIDES[side])
     generator = torch.Generator().manual_seed(0)
     image, text = (
         F.normalize(torch.randn(batch_size, WIDTH, generator=generator), dim=1).requires_grad_()

@@ -59,9 +59,9 @@ def measure_here(n: int, r: int, m: int) -> dict:
     """Seconds of `ddfa` and of `predict`, and the peak memory of this process in GB."""
     import numpy as np
 
-    from labutils import notebooks
+    from press import technique
 
-    lls = notebooks.load("03-lls")
+    lls = technique.load("lls")
     posteriors, ids = synthetic(n, r)
     lls.ddfa(posteriors[:2000], np.arange(2000) % r, 2, 4)  # loads what loads late
     started = time.perf_counter()

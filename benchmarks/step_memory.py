@@ -21,7 +21,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from labutils import models, notebooks, views
+from labutils import models
+from labutils.augment import views
+from press import notebooks, technique
 
 HERE = Path(__file__).parent
 RESULT = HERE / "step_memory.json"
@@ -83,7 +85,7 @@ def classifier(name: str, per_image: int = 1) -> Callable:
 
 def contrastive(shape: dict, output: int, batch: int) -> dict:
     """One pretraining step of SimCLRv2: two views of every image."""
-    chapter = notebooks.load("02-simclrv2")
+    chapter = technique.load("simclrv2")
     encoder = models.ResNet(3, 10, tuple(shape["widths"]), shape["blocks"], shape["stem_stride"])
     head = chapter.ProjectionHead(encoder.classifier.in_features, output)
     generator = torch.Generator().manual_seed(0)
@@ -97,7 +99,7 @@ def contrastive(shape: dict, output: int, batch: int) -> dict:
 
 def image_text(settings: dict) -> dict:
     """One step of CLIP with both transformers."""
-    chapter, s = notebooks.load("01-clip"), settings
+    chapter, s = technique.load("clip"), settings
     vocabulary = s["merges"] + 514  # bytes, bytes at the end of a word, start and end of text
     model = chapter.CLIP(
         chapter.VisionTransformer(s["size"], **s["image_tower"], output=s["output"]),
@@ -114,21 +116,21 @@ def image_text(settings: dict) -> dict:
 def measure() -> dict:
     """{"steps": {"CHAPTER: what": {"batch": ..., "kept": ..., "state": ...}}}."""
     clip, simclr, lls, rs2, fixmatch = (
-        notebooks.settings(chapter, "full") for chapter in notebooks.chapters()
+        technique.settings(chapter, "full") for chapter in notebooks.chapters()
     )
     wide = simclr["teacher"] | {"widths": [2 * w for w in simclr["teacher"]["widths"]]}
     per_label = 1 + 2 * fixmatch["unlabelled_ratio"]  # a weak and a strong view of the unlabelled
     steps = {
-        "01-clip: both transformers": image_text(clip),
-        "02-simclrv2: twice the width": contrastive(
+        "clip: both transformers": image_text(clip),
+        "simclrv2: twice the width": contrastive(
             wide, simclr["output"], simclr["pretraining_batch"]
         ),
-        "02-simclrv2: the largest batch": contrastive(
+        "simclrv2: the largest batch": contrastive(
             simclr["teacher"], simclr["output"], max(simclr["batches"])
         ),
-        "03-lls: the classifier of domains": classifier(lls["model"])(lls["batch_size"]),
-        "04-rs2: the classifier": classifier(rs2["model"])(rs2["batch_size"]),
-        "05-fixmatch-saa: labelled, weak and strong": classifier(fixmatch["model"], per_label)(
+        "lls: the classifier of domains": classifier(lls["model"])(lls["batch_size"]),
+        "rs2: the classifier": classifier(rs2["model"])(rs2["batch_size"]),
+        "fixmatch-saa: labelled, weak and strong": classifier(fixmatch["model"], per_label)(
             fixmatch["batch_size"]
         ),
     }

@@ -23,8 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labutils import augment, models, notebooks, randaugment, views
-from labutils.semisupervised import MovingAverage
+from labutils import augment, models
+from labutils.augment import strong, views
+from labutils.training import MovingAverage
+from press import technique
 
 RESULT = Path(__file__).parent / "step_overhead.json"
 STEPS, REPETITIONS, LIMIT = 20, 9, 0.15
@@ -55,7 +57,7 @@ def update(parameters: list, rate: float) -> Callable:
 
 def simclr(device: torch.device, batch: int, model: str) -> tuple[Callable, Callable]:
     """(whole step, the same on views that are there) of a contrastive pretraining."""
-    chapter = notebooks.load("02-simclrv2")
+    chapter = technique.load("simclrv2")
     images, generator = pictures(device)
     encoder = models.build(model, 3, 10, torch.Generator()).to(device)
     head = chapter.ProjectionHead(encoder.classifier.in_features, 128).to(device)
@@ -77,7 +79,7 @@ def simclr(device: torch.device, batch: int, model: str) -> tuple[Callable, Call
 
 def fixmatch(device: torch.device, batch: int, model: str, ratio: int = 7):
     """(whole step, the same on views that are there) of FixMatch + SAA with nine in ten naive."""
-    chapter = notebooks.load("05-fixmatch-saa")
+    chapter = technique.load("fixmatch-saa")
     images, generator = pictures(device)
     network = models.build(model, 3, 10, torch.Generator()).to(device)
     average, train = MovingAverage(network, 0.999), update([*network.parameters()], 0.01)
@@ -87,10 +89,10 @@ def fixmatch(device: torch.device, batch: int, model: str, ratio: int = 7):
 
     def views_of(labelled: Tensor, indices: Tensor) -> Tensor:
         x, u = images[labelled], images[indices]
-        strong, at = randaugment.strong_augment(u, generator, 3), harder[indices].nonzero()[:, 0]
-        second = randaugment.strong_augment(u[at], generator, 3)
-        strong[at] = chapter.regroup(strong[at], second, generator)
-        weak = augment.pad_crop_flip(torch.cat([x, u, strong]), 4, generator)
+        hard, at = strong.strong_augment(u, generator, 3), harder[indices].nonzero()[:, 0]
+        second = strong.strong_augment(u[at], generator, 3)
+        hard[at] = chapter.regroup(hard[at], second, generator)
+        weak = augment.pad_crop_flip(torch.cat([x, u, hard]), 4, generator)
         return augment.normalise(weak, MEAN, STD)
 
     def losses(inputs: Tensor):

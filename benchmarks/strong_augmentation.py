@@ -25,7 +25,8 @@ from PIL import Image, ImageDraw
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from labutils import data, randaugment
+from labutils import data
+from labutils.augment import strong
 
 HERE = Path(__file__).parent
 RESULT = HERE / "strong_augmentation.json"
@@ -49,7 +50,7 @@ def cutout(image: Image.Image) -> Image.Image:
     side = random.uniform(0, 0.5) * width
     left, top = (int(max(0, random.uniform(0, size) - side / 2)) for size in (width, height))
     corners = (left, top, min(width, left + side), min(height, top + side))
-    colour = randaugment.CUTOUT_COLOUR if image.mode == "RGB" else 123
+    colour = strong.CUTOUT_COLOUR if image.mode == "RGB" else 123
     ImageDraw.Draw(image).rectangle(corners, colour)
     return image
 
@@ -69,7 +70,7 @@ def measure(channels: int) -> dict:
     arrays = arrays[..., 0] if channels == 1 else arrays
     generator = torch.Generator().manual_seed(0)
     sides = {
-        "ours": (lambda: randaugment.strong_augment(images, generator), 20),
+        "ours": (lambda: strong.strong_augment(images, generator), 20),
         "torchvision": (lambda: per_image(arrays), 2),
     }
     speeds = {side: [] for side in sides}

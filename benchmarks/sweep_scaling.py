@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 
-from labutils import notebooks
+from press import notebooks
 
 HERE = Path(__file__).parent
 RESULT = HERE / "sweep_scaling.json"
@@ -33,7 +33,7 @@ LIMIT = 0.6  # of one worker's time
 
 def measure(chapter: str, workers: int, seeds: str, root: Path) -> float:
     """Seconds of one sweep from nothing."""
-    command = [sys.executable, "-m", "labutils", "sweep", chapter, "--profile", "smoke", "--force"]
+    command = [sys.executable, "-m", "press", "sweep", chapter, "--profile", "smoke", "--force"]
     started = time.perf_counter()
     subprocess.run(
         [*command, "--seeds", seeds, "--workers", str(workers)], cwd=root, check=True,
@@ -88,7 +88,7 @@ def render(result: dict) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--chapter", default="04-rs2", show_default=True)
+@click.option("--chapter", default="rs2", show_default=True)
 @click.option("--repetitions", default=3, show_default=True)
 @click.option("--page", is_flag=True, help="Write the sentence of the stored result anew.")
 def main(chapter, repetitions, page):

@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.training_throughput import environment, interleave, interval
-from labutils import data, views
+from labutils import data
+from labutils.augment import views
 
 HERE = Path(__file__).parent
 RESULT = HERE / "view_throughput.json"

@@ -15,6 +15,21 @@ from torch import Tensor, nn
 
 
 @torch.inference_mode()
+def predict(function: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int = 1000) -> Tensor:
+    """`function` over `inputs` (N, ...) in batches, without gradients: rows (N, d) in float32."""
+    return torch.cat([function(batch).float() for batch in inputs.split(batch_size)])
+
+
+def accuracy_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
+    """Share of `inputs` (N, C, H, W) that `model` puts into their `labels` (N,); in percent."""
+    was_training = model.training
+    model.eval()
+    correct = predict(model, inputs).argmax(1) == labels
+    model.train(was_training)
+    return 100.0 * correct.sum().item() / len(correct)
+
+
+@torch.inference_mode()
 def frozen_features(
     encoder: nn.Module,
     inputs: Tensor,

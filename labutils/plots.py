@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from labutils.ledger import mean_interval
+from labutils.statistics import mean_interval
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart, and wine of Tol's
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -13,20 +13,20 @@ BLACK, WINE = "#222222", "#882255"
 # One colour per method in the whole book: grey is training on labels alone, sky blue a linear
 # probe, black the choice by chance, blue a chapter's own technique.
 COLOURS = {
-    # 01-clip
+    # clip
     "contrast": BLUE, "predict words": ORANGE, "zero-shot": BLUE, "linear probe": SKY,
     "supervised": GREY,
-    # 02-simclrv2
+    # simclrv2
     "scratch": GREY, "probe": SKY, "layer 0": ORANGE, "layer 1": BLUE, "label only": PURPLE,
     "distilled": VERMILION, "distilled + labels": GREEN, "self-distilled": WINE,
     "soft labels, labelled set": YELLOW,
-    # 03-lls (and "supervised")
+    # lls (and "supervised")
     "DDFA, SPA": BLUE, "DDFA, NMF": GREEN, "k-means, pixels": ORANGE, "posterior k-means": PURPLE,
     "pixel cells, SPA": YELLOW, "uniform guess": BLACK,
-    # 04-rs2
+    # rs2
     "RS2": BLUE, "all data": GREY, "static random": BLACK, "EL2N": VERMILION, "margin": ORANGE,
     "forgetting": PURPLE, "k-center": WINE, "herding": SKY, "CCS": GREEN,
-    # 05-fixmatch-saa
+    # fixmatch-saa
     "supervised weak": YELLOW, "supervised strong": GREY, "supervised strong, longer": ORANGE,
     "pseudo-label": PURPLE, "FixMatch": BLUE, "FixMatch + SAA": VERMILION,
     "FixMatch + random": BLACK, "FixMatch + all": SKY, "FlexMatch": GREEN,

@@ -5,9 +5,9 @@ checkpoints, a clock that leaves evaluation out, and a stop when the loss is no 
 """
 
 import contextlib
+import copy
 import math
 import os
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ from time import monotonic, perf_counter
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm as plain_tqdm
-from tqdm.auto import tqdm
+
+from labutils.progress import log, progress_bar
 
 PRECISIONS = ("float32", "auto")
 
@@ -60,47 +60,6 @@ def cosine_schedule(
         return final + (learning_rate - final) * (1 + math.cos(math.pi * phase)) / 2
 
     return schedule
-
-
-def progress_bar(total: int, description: str, **options) -> tqdm:
-    """A tqdm bar with time left; a plain line a minute when LABUTILS_HEADLESS is set.
-
-    The lines go to the file that this environment variable names, or to stderr when it is 1.
-    """
-    if not _headless():
-        return tqdm(total=total, desc=description, dynamic_ncols=True, **options)
-    return plain_tqdm(
-        total=total, desc=description, file=_Lines(), mininterval=60, maxinterval=60, delay=60,
-        bar_format="{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left",
-        **{**options, "leave": False},
-    )  # fmt: skip
-
-
-def log(text: str) -> None:
-    """Print a line for whoever watches; a stored notebook must not depend on interruptions."""
-    if _headless():
-        _Lines().write(text)
-    else:
-        print(text)
-
-
-def _headless() -> str:
-    return os.environ.get("LABUTILS_HEADLESS") or ""
-
-
-class _Lines:
-    """Where a headless run reports: whole lines, without what a terminal would write over."""
-
-    def write(self, text: str) -> None:
-        if text := text.strip():
-            if _headless() == "1":
-                print(text, file=sys.stderr, flush=True)
-            else:
-                with open(_headless(), "a", encoding="utf-8") as stream:
-                    stream.write(text + "\n")
-
-    def flush(self) -> None:
-        pass
 
 
 def train(
@@ -188,19 +147,42 @@ def train(
     return history
 
 
-@torch.inference_mode()
-def predict(function: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int = 1000) -> Tensor:
-    """`function` over `inputs` (N, ...) in batches, without gradients: rows (N, d) in float32."""
-    return torch.cat([function(batch).float() for batch in inputs.split(batch_size)])
+class MovingAverage:
+    """Exponential moving average of a network's weights, for evaluation.
 
+    After update t = 1, 2, ... with weights w_t the average is m_t = d_t m_(t-1) + (1 - d_t) w_t
+    with d_t = min(1 - 1/t, decay): the plain mean of all weights so far, until that mean would be
+    longer than the decay says. (The rule of the official code of sample adaptive augmentation;
+    with d_t = decay from the start, the initial weights would stay in the average.) Buffers, such
+    as the statistics of batch normalisation, are copied: averaged variances would belong to none
+    of the networks.
+    """
 
-def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
-    """Share of `inputs` (N, C, H, W) that `model` puts into their `labels` (N,); in percent."""
-    was_training = model.training
-    model.eval()
-    correct = predict(model, inputs).argmax(1) == labels
-    model.train(was_training)
-    return 100.0 * correct.sum().item() / len(correct)
+    def __init__(self, network: nn.Module, decay: float):
+        if not 0 <= decay < 1:
+            raise ValueError(f"MovingAverage expects a decay in 0 <= decay < 1, got {decay}")
+        self.decay, self.num_updates = decay, 0
+        self.module = copy.deepcopy(network).requires_grad_(False)
+        self.module.eval()
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take in the network's weights as they are after a step of the optimiser."""
+        self.num_updates += 1
+        decay = min(1 - 1 / self.num_updates, self.decay)
+        kept, current = list(self.module.parameters()), list(network.parameters())
+        torch._foreach_lerp_(kept, current, 1 - decay)
+        for kept, current in zip(self.module.buffers(), network.buffers(), strict=True):
+            kept.copy_(current)
+
+    def state_dict(self) -> dict:
+        """For checkpoints."""
+        return {"module": self.module.state_dict(), "num_updates": self.num_updates}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a ``state_dict``."""
+        self.module.load_state_dict(state["module"])
+        self.num_updates = state["num_updates"]
 
 
 def _autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:

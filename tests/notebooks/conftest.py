@@ -14,7 +14,7 @@ def stored():
     """Fails the test if it changes a stored notebook or record."""
 
     def content():
-        files = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("results/*/*.json")]
+        files = [*ROOT.glob("notebooks/*/*.ipynb"), *ROOT.glob("results/*/*.json")]
         return {file.relative_to(ROOT): file.read_bytes() for file in files}
 
     before = content()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labutils import notebooks, pipeline
+from press import engine, notebooks
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = notebooks.chapters(ROOT)
@@ -27,7 +27,7 @@ def test_nbval_runs_every_chapter(tmp_path, stored, same_as_other_runs):
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "notebooks", "-p", "no:cacheprovider"]
     command += ["--nbval-cell-timeout", str(TIME_LIMIT_S), "--junit-xml", str(report), "-q"]
     command += ["--nbval-kernel-name", "python3", "--timeout", str(TIME_LIMIT_S)]
-    command += ["-n", str(min(pipeline.cores(), len(CHAPTERS))), "--dist", "loadfile"]
+    command += ["-n", str(min(engine.cores(), len(CHAPTERS))), "--dist", "loadfile"]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
         "LABUTILS_PROFILE": "smoke",
@@ -48,6 +48,6 @@ def test_nbval_runs_every_chapter(tmp_path, stored, same_as_other_runs):
     assert int(suite.get("tests")) == len(cells)
     assert suite.get("skipped") == "0"
     for chapter in CHAPTERS:  # the cells really ran: each chapter wrote its record
-        record = json.loads((results / "smoke" / f"{chapter}.json").read_text())
+        record = json.loads((results / f"{chapter}.smoke.json").read_text())
         assert record["profile"] == "smoke"
         same_as_other_runs(record, "nbval")

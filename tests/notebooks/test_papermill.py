@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labutils import notebooks, pipeline
+from press import engine, notebooks, staleness
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = notebooks.chapters(ROOT)
@@ -22,7 +22,7 @@ pytestmark = [
 def test_papermill_runs_every_chapter(tmp_path, stored, same_as_other_runs):
     """`labutils execute` at smoke; chapters side by side."""
     report = tmp_path / "junit.xml"
-    command = [sys.executable, "-m", "labutils", "execute", "--profile", "smoke", "--force"]
+    command = [sys.executable, "-m", "press", "execute", "--profile", "smoke", "--force"]
     command += ["--timeout", str(TIME_LIMIT_S), "--junit", str(report)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     print(done.stdout)
@@ -31,9 +31,9 @@ def test_papermill_runs_every_chapter(tmp_path, stored, same_as_other_runs):
     assert sorted(case.get("name") for case in cases) == CHAPTERS
     assert not [case.get("name") for case in cases if len(case)]  # none failed, none skipped
     for chapter in CHAPTERS:
-        record = pipeline.read_record(chapter, "smoke", ROOT)
+        record = engine.read_record(chapter, "smoke", ROOT)
         assert record["profile"] == "smoke"
-        assert record["fingerprint"] == notebooks.fingerprint(chapter, ROOT)
+        assert record["fingerprint"] == staleness.fingerprint(chapter, ROOT)
         # seconds of training prove nothing
         assert {claim["verdict"] for claim in record["claims"]} == {"not judged"}
         same_as_other_runs(record, "papermill")

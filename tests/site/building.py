@@ -19,9 +19,9 @@ def copy_book(target):
 
 
 def build(book, *options):
-    """Run `python -m labutils book` in a copy; return (exit status, output)."""
+    """Run `python -m press book` in a copy; return (exit status, output)."""
     done = subprocess.run(
-        [sys.executable, "-m", "labutils", "book", *options],
+        [sys.executable, "-m", "press", "book", *options],
         cwd=book,
         env={**os.environ, "PYTHONPATH": str(book)},
         capture_output=True,

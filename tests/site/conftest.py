@@ -13,7 +13,7 @@ import pytest
 import yaml
 from building import ROOT, build, copy_book
 
-from labutils import pdf
+from press.site import pdf
 
 HTTP_ERROR = 400
 

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from labutils.pipeline import ARCHIVE
+from press.engine import ARCHIVE
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_navigation(page, folder):
 
 
 def test_mathematics_and_figures(page, folder):
-    page.goto((folder / "notebooks/04-rs2.html").as_uri())
+    page.goto((folder / "notebooks/rs2.html").as_uri())
     assert page.locator(".tex").count() > 10
     assert page.locator(".tex:not(:has(.katex-html))").count() == 0
     figure = page.locator("article figure img").first

@@ -6,9 +6,9 @@ import re
 import pytest
 from building import build, copy_book
 
-from labutils import notebooks
+from press import staleness
 
-CHAPTER = "04-rs2"
+CHAPTER = "rs2"
 VERDICTS = ["reproduced", "reproduced", "not reproduced", "inconclusive"]
 
 
@@ -93,7 +93,7 @@ def states(tmp_path_factory):
     for old in (book / "results").rglob("*.json"):
         old.unlink()
     found = {}
-    fresh = notebooks.fingerprint(CHAPTER, book)
+    fresh = staleness.fingerprint(CHAPTER, book)
     for state, mark in (("absent", None), ("fresh", fresh), ("stale", "0" * 16)):
         if mark:
             path = book / f"results/small/{CHAPTER}.json"
@@ -150,5 +150,5 @@ def test_scoreboard_links_to_the_claims_of_the_chapter(states):
 def test_chapters_without_a_notebook_are_in_preparation_and_not_linked(states):
     page = states["fresh"]["book/index.html"]
     assert text(page).count("in preparation") == 4
-    assert "01-clip.html" not in page
+    assert "clip.html" not in page
     assert f"../notebooks/{CHAPTER}.html" in page

@@ -10,7 +10,8 @@ from building import ROOT
 from fontTools.ttLib import TTFont
 from PIL import Image
 
-from labutils import __version__, notebooks
+from labutils import __version__
+from press import notebooks
 
 # What a page may cost. Nothing is compressed on the way: a host that does so sends far less.
 MOST_BYTES, MOST_SECONDS, MOST_SECONDS_SEARCH = 1_500_000, 1.0, 0.3
@@ -176,7 +177,7 @@ def test_images_wait_until_they_are_near(visits, pages):
         assert not all(picture["loaded"] for picture in pictures), name
 
 
-@pytest.mark.parametrize("name", ["book/benchmarks", "notebooks/04-rs2"])
+@pytest.mark.parametrize("name", ["book/benchmarks", "notebooks/rs2"])
 def test_figures_change_with_the_theme(browser, address, name):
     """Words of a figure are dark on light, and light on dark, whatever the system prefers."""
     shades = {}
@@ -227,7 +228,7 @@ def test_only_the_search_page_loads_the_index(visits):
 def test_icons_are_in_the_slim_fonts(browser, address):
     """Every icon of a chapter page has a sign and a font that was loaded."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"{address}/notebooks/04-rs2.html", wait_until="networkidle")
+    page.goto(f"{address}/notebooks/rs2.html", wait_until="networkidle")
     icons = page.evaluate(
         """async () => {
              await document.fonts.ready;
@@ -253,7 +254,7 @@ def test_signs_before_titles_are_in_the_slim_font(browser, address, site):
     font = TTFont(site / "_static/vendor/fontawesome/webfonts/fa-solid-900.woff2")
     drawn = set(font.getBestCmap())
     page = browser.new_page()
-    page.goto(f"{address}/notebooks/04-rs2.html")
+    page.goto(f"{address}/notebooks/rs2.html")
     signs = page.evaluate(
         """() => [...document.querySelectorAll('.admonition-title, i, button, summary')].flatMap(
              e => ['::before', '::after'].map(p => getComputedStyle(e, p)).filter(

@@ -4,11 +4,12 @@ import pytest
 from building import ROOT
 from pypdf import PdfReader
 
-from labutils import notebooks, pdf, pipeline
+from press import engine, notebooks
+from press.site import pdf
 
 PARTS = [
     (None, ["book/index"]),
-    ("Chapters", ["notebooks/04-rs2"]),
+    ("Chapters", ["notebooks/rs2"]),
     ("Reference", ["book/glossary", "book/bibliography"]),
 ]
 PAGES = [page for _, pages in PARTS for page in pages]
@@ -93,7 +94,7 @@ def test_links_stay_inside_and_leave_no_path(printed, texts):
 def test_code_and_solutions_are_there_to_the_last_word(printed, texts):
     """Also what the site folds away, and long lines to their ends."""
     whole = "".join("".join(texts).split())
-    source = ROOT / "notebooks/04-rs2.ipynb"
+    source = ROOT / "notebooks/rs2.ipynb"
     for _, cell in notebooks.code_cells(notebooks.read(source)):
         for line in cell["source"].splitlines():
             # Sheets may end between two lines, not inside of one.
@@ -106,7 +107,7 @@ def test_nothing_is_clipped(browser, site):
     with browser.new_context(viewport=pdf.VIEWPORT) as context:
         page = context.new_page()
         page.emulate_media(media="print")
-        for name in ["notebooks/01-clip", "book/scoreboard", "book/api", *PAGES]:
+        for name in ["notebooks/clip", "book/scoreboard", "book/api", *PAGES]:
             page.goto((site / f"{name}.html").as_uri())
             page.evaluate(pdf.PREPARE, [])
             assert page.evaluate("document.documentElement.scrollWidth") <= pdf.VIEWPORT["width"]
@@ -122,12 +123,12 @@ def test_nothing_is_clipped(browser, site):
 
 
 def test_a_page_that_was_not_built_is_named(site, browser, tmp_path):
-    with pytest.raises(pipeline.PipelineError, match="book/nothing.html.*make book"):
+    with pytest.raises(engine.PipelineError, match="book/nothing.html.*make book"):
         pdf.write(site, [(None, ["book/nothing"])], tmp_path / "book.pdf", browser, "A title")
     assert not any(tmp_path.iterdir())
 
 
 def test_a_chromium_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("CHROMIUM", "/no/such/chromium")
-    with pytest.raises(pipeline.PipelineError, match="/no/such/chromium"):
+    with pytest.raises(engine.PipelineError, match="/no/such/chromium"):
         pdf.find_chromium()

@@ -7,7 +7,7 @@ import re
 import pytest
 from building import ROOT
 
-from labutils import notebooks, pipeline
+from press import engine, notebooks, staleness
 
 BOARD = "book/scoreboard.html"
 NUMBER = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?(?:e[−+-]?\d+)?")
@@ -55,7 +55,7 @@ def test_every_claim_has_a_row_with_its_numbers(board, recorded):
     )
     expected = set()
     for (chapter, profile), record in recorded.items():
-        fresh = record["fingerprint"] == notebooks.fingerprint(chapter, ROOT)
+        fresh = record["fingerprint"] == staleness.fingerprint(chapter, ROOT)
         for claim in record["claims"]:
             name = anchor(chapter, profile, claim)
             expected.add(name)
@@ -162,7 +162,7 @@ def test_landing_page_counts_what_the_ledger_holds(browser, address, recorded):
     page.goto(f"{address}/book/index.html")
     counts = {}
     for (chapter, _), record in recorded.items():
-        if record["fingerprint"] == notebooks.fingerprint(chapter, ROOT):
+        if record["fingerprint"] == staleness.fingerprint(chapter, ROOT):
             for claim in record["claims"]:
                 counts[claim["verdict"]] = counts.get(claim["verdict"], 0) + 1
     line = page.locator(".verdict-line").inner_text()
@@ -189,22 +189,22 @@ def test_a_replaced_record_goes_to_the_history(tmp_path):
     claim = {"id": "a", "verdict": "reproduced", "values": {"x": [1.0], "y": [0.0]}}
     record = {"chapter": "01-x", "profile": "small", "fingerprint": "old", "claims": [claim],
               "settings": {"a": 1}, "numbers": {}, "finished": "2026-01-01T00:00:00Z"}  # fmt: skip
-    path = pipeline.record_path("01-x", "small", tmp_path)
+    path = engine.record_path("01-x", "small", tmp_path)
     path.parent.mkdir(parents=True)
-    history = pipeline.history_path("01-x", "small", tmp_path)
-    pipeline.keep_superseded("01-x", "small", tmp_path, "new")
+    history = engine.history_path("01-x", "small", tmp_path)
+    engine.keep_superseded("01-x", "small", tmp_path, "new")
     assert not history.exists(), "nothing was there to be replaced"
     path.write_text(json.dumps(record), "utf-8")
-    pipeline.keep_superseded("01-x", "small", tmp_path, "old")
+    engine.keep_superseded("01-x", "small", tmp_path, "old")
     assert not history.exists(), "the same code ran again"
     for new in ("new", "newer"):
-        pipeline.keep_superseded("01-x", "small", tmp_path, new)
+        engine.keep_superseded("01-x", "small", tmp_path, new)
     lines = [json.loads(line) for line in history.read_text("utf-8").splitlines()]
     assert [line["fingerprint"] for line in lines] == ["old", "old"]
     assert lines[0]["claims"] == [{"id": "a", "verdict": "reproduced"}]
     assert "settings" not in lines[0]
-    pipeline.keep_superseded("01-x", "smoke", tmp_path, "new")
-    assert not pipeline.history_path("01-x", "smoke", tmp_path).exists()
+    engine.keep_superseded("01-x", "smoke", tmp_path, "new")
+    assert not engine.history_path("01-x", "smoke", tmp_path).exists()
 
 
 def test_superseded_runs_show(board):

@@ -3,19 +3,17 @@
 import io
 import json
 import re
-import sys
 
 import numpy as np
 import resvg_py
 from building import ROOT
 from PIL import Image
 
-sys.path.insert(0, str(ROOT / "book/_ext"))
-import weight  # noqa: E402
+from press.site import slim as weight
 
 
 def drawings():
-    for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for file in sorted((ROOT / "notebooks").glob("*/*.ipynb")):
         for cell in json.loads(file.read_text("utf-8"))["cells"]:
             for output in cell.get("outputs", ()):
                 if svg := output.get("data", {}).get("image/svg+xml"):

@@ -1,0 +1,226 @@
+"""Results of finished jobs on disk, so that an interrupted notebook goes on where it stopped.
+
+A result is found again by what it was computed from: the job's function with everything of the
+notebook that it uses, and its arguments. An edited cell or other data therefore never meets an old
+result. Files hold plain values only and are read without executing code.
+"""
+
+import dataclasses
+import dis
+import hashlib
+import os
+import pathlib
+import pickle
+import re
+import sys
+import types
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
+NAMED = (torch.dtype, torch.device, torch.Size, np.dtype, range, slice, pathlib.PurePath)
+
+
+class NotKept(TypeError):
+    """A result or argument of a kind that cannot be kept; the message names it."""
+
+
+# --- what a result was computed from --------------------------------------------------------------
+
+
+def identity(function: Callable, job: tuple, known: dict | None = None) -> str:
+    """32 hex digits that stand for ``function(*job)``: equal values give equal digits.
+
+    Counted are the code of functions and classes that the notebook defines, their defaults and the
+    notebook's variables that they use; what comes from a package counts by its name. An object
+    may say by its method `identity_parts` what it stands for. known: shared by the jobs of one map,
+    {id of an object: (object, its digest)}. Raises NotKept for an object of unknown content.
+    """
+    return _digest((function, job), {} if known is None else known, []).hex()[:32]
+
+
+def _digest(value, known: dict, path: list[int]) -> bytes:
+    if id(value) in known:
+        return known[id(value)][1]
+    kind = type(value)
+    digest = hashlib.sha256(f"{kind.__module__}.{kind.__qualname__}".encode())
+    if isinstance(value, (*PLAIN, *NAMED)):
+        digest.update(repr(value).encode())
+        return digest.digest()
+    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
+        digest.update(f"{value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, Tensor):
+        digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    elif id(value) in path:  # a function that calls itself
+        return f"up {len(path) - path.index(id(value))}".encode()
+    else:
+        for part in _parts(value):
+            digest.update(_digest(part, known, [*path, id(value)]))
+    known[id(value)] = value, digest.digest()  # the object too: another must not take its id
+    return digest.digest()
+
+
+def _parts(value):
+    """What an object consists of, as a sequence of simpler ones."""
+    if hasattr(type(value), "identity_parts"):
+        return value.identity_parts()
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, dict):
+        return [part for item in value.items() for part in item]
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    if isinstance(value, torch.Generator):
+        return [value.get_state()]
+    if isinstance(value, np.random.Generator):
+        return [value.bit_generator.state]
+    if isinstance(value, nn.Module):
+        own = [type(module) for module in value.modules() if _own(type(module))]
+        return [own, repr(value), value.training, dict(value.state_dict())]
+    if isinstance(value, types.SimpleNamespace):
+        return [vars(value)]
+    if _own(type(value)):
+        return [type(value), vars(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, field.name) for field in dataclasses.fields(value)]
+    if isinstance(value, types.MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, types.FunctionType) and _own(value):
+        return _parts_of_function(value)
+    if isinstance(value, staticmethod | classmethod):
+        return [value.__func__]
+    if isinstance(value, property):
+        return [value.fget, value.fset]
+    if isinstance(value, torch.no_grad | torch.inference_mode):  # as decorators of a function
+        return [getattr(value, "mode", True)]
+    if isinstance(value, type) and _own(value):
+        return [value.__qualname__, *value.__bases__, *_parts_of_class(value)]
+    if isinstance(value, types.ModuleType):
+        return [value.__name__]
+    if isinstance(value, re.Pattern):
+        return [value.pattern, value.flags]
+    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | type | np.ufunc):
+        return [getattr(value, "__module__", ""), getattr(value, "__qualname__", repr(value))]
+    raise NotKept(f"{type(value).__module__}.{type(value).__qualname__}")
+
+
+def _own(value) -> bool:
+    """Whether a function or class is the notebook's own, so that its code can change under us."""
+    return value.__module__ == "__main__" or "<locals>" in value.__qualname__
+
+
+def _parts_of_class(kind):
+    """Methods and plain constants; what Python adds by itself (its place in a file) is no part."""
+    counted = (*PLAIN, list, tuple, dict, staticmethod, classmethod, property)
+    return [
+        part
+        for name, value in vars(kind).items()
+        if callable(value) or (isinstance(value, counted) and not name.startswith("__"))
+        for part in (name, value)
+    ]
+
+
+def _parts_of_function(function):
+    code = function.__code__
+    names = sorted(set(_global_names(code)))
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    used = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    return [*_parts_of_code(code), function.__defaults__, function.__kwdefaults__, cells, used]
+
+
+def _parts_of_code(code):
+    nested = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
+    return [
+        code.co_code, code.co_names, code.co_varnames, constants, *map(_parts_of_code, nested)
+    ]  # fmt: skip
+
+
+def _global_names(code):
+    """Yield the names that a code object and everything inside it look up as globals."""
+    instructions = list(dis.get_instructions(code))
+    own = {i.argval for i in instructions if i.opname == "STORE_NAME"}  # of a class body
+    for instruction in instructions:
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
+        elif instruction.opname == "LOAD_NAME" and instruction.argval not in own:
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def save(result, path: pathlib.Path) -> None:
+    """Write a result: numbers, text, arrays, tensors, and containers and dataclasses of them.
+
+    The file appears whole or not at all. Raises NotKept for anything else.
+    """
+    content = _encode(result)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    torch.save(content, scratch)
+    os.replace(scratch, path)
+
+
+def load(path: pathlib.Path):
+    """Read what `save` wrote; ValueError if it cannot be read or its dataclass is not known."""
+    try:
+        return _decode(torch.load(path, weights_only=True))
+    except Exception as error:
+        # torch's own words advise to load such a file with its code
+        code = isinstance(error, pickle.UnpicklingError)
+        reason = "it holds more than values" if code else str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path} is not a readable result ({reason}). Delete it to compute it again."
+        ) from error
+
+
+def _encode(value):
+    kind = type(value)
+    if kind in PLAIN:
+        return value
+    if isinstance(value, Tensor):
+        return value.detach().clone()  # not the whole storage that it may be a part of
+    if isinstance(value, np.ndarray | np.generic):
+        try:
+            return ["array", kind is not np.ndarray, torch.from_numpy(np.array(value))]
+        except TypeError:
+            raise NotKept(f"numpy array of {value.dtype}") from None
+    if kind in (list, tuple, set):
+        return [kind.__name__, [_encode(item) for item in value]]
+    if kind is dict:
+        return ["dict", [[_encode(key), _encode(item)] for key, item in value.items()]]
+    if dataclasses.is_dataclass(kind) and "." not in kind.__qualname__:  # `load` finds no inner one
+        fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return ["dataclass", kind.__module__, kind.__qualname__, fields]
+    raise NotKept(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _decode(content):
+    if not isinstance(content, list):
+        return content
+    name, *rest = content
+    if name == "array":
+        array = rest[1].numpy()
+        return array[()] if rest[0] else array
+    if name in ("list", "tuple", "set"):
+        return {"list": list, "tuple": tuple, "set": set}[name](map(_decode, rest[0]))
+    if name == "dict":
+        return {_decode(key): _decode(item) for key, item in rest[0]}
+    module, qualname, fields = rest  # a dataclass that is loaded already; nothing is imported
+    kind = getattr(sys.modules[module], qualname)
+    if not dataclasses.is_dataclass(kind):
+        raise TypeError(f"{module}.{qualname} is not a dataclass")
+    result = object.__new__(kind)
+    for field, item in fields.items():
+        object.__setattr__(result, field, _decode(item))
+    return result

@@ -1,0 +1,239 @@
+"""The start of every chapter: settings of the profile, device, seeded generators, ledger."""
+
+import hashlib
+import json
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import torch
+
+from labutils import PROFILES, __version__, find_root, kept
+from labutils.claims import Ledger
+from labutils.progress import log, progress_bar
+from press import staleness
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Independent random streams of one seed: changing how one is used leaves the others alone.
+
+    All are CPU `torch.Generator`s, so that a GPU run draws the same splits and indices.
+    """
+
+    split: torch.Generator
+    initialisation: torch.Generator
+    sampling: torch.Generator
+    augmentation: torch.Generator
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What `start` returns; see there."""
+
+    name: str
+    profile: str
+    settings: SimpleNamespace
+    seeds: tuple[int, ...]
+    device: torch.device
+    ledger: Ledger
+    folder: Path  # of records
+    _key: str
+
+    def streams(self, seed: int) -> Streams:
+        """Fresh generators for one seed; every call with the same seed returns the same streams."""
+        children = np.random.SeedSequence(seed).spawn(len(Streams.__dataclass_fields__))
+        # 63 bits, since manual_seed takes a signed 64-bit integer
+        states = [int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)) for child in children]
+        return Streams(*(torch.Generator().manual_seed(state) for state in states))
+
+    def checkpoint(self, run: str) -> Path | None:
+        """Where `training.train` keeps the checkpoint of `run`, or None when none are kept.
+
+        Checkpoints are kept when the environment variable LABUTILS_CHECKPOINTS names a folder (on a
+        mounted drive, say). Profile, settings and code are part of the path, so that a run never
+        continues from what other settings or other code had written.
+        """
+        folder = os.environ.get("LABUTILS_CHECKPOINTS")
+        return (
+            Path(folder).expanduser() / f"{self.name}-{self.profile}-{self._key}" / f"{run}.pt"
+            if folder
+            else None
+        )
+
+    def map(self, function: Callable, arguments: Iterable[tuple], description: str) -> list:
+        """`[function(*job) for job in arguments]` with a progress bar; results in this order.
+
+        On a CPU the chapter's threads become as many processes of one thread each: small networks
+        gain nothing from threads inside a layer. Elsewhere the jobs run one after the other here.
+
+        Where checkpoints are kept (see `checkpoint`), the result of every finished job is too, and
+        a job with the same code and arguments is not run again; see `labutils.kept`.
+        """
+        arguments = list(arguments)
+        files = self._files(function, arguments, description)
+        done = [file is not None and file.exists() for file in files]  # others may write, too
+        results = [kept.load(file) if d else None for file, d in zip(files, done, strict=True)]
+        left = [k for k, finished in enumerate(done) if not finished]
+        workers = min(torch.get_num_threads(), len(left)) if self.device.type == "cpu" else 1
+        workers = max(1, workers)  # also without jobs
+        with progress_bar(len(results), description, initial=len(results) - len(left)) as bar:
+            parallel = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)
+            outcomes = parallel(
+                joblib.delayed(_run)(function, arguments[k], files[k], self.device.type)
+                for k in left
+            )
+            with warnings.catch_warnings():  # a worker whose memory grew is replaced: no harm
+                warnings.filterwarnings("ignore", message="A worker stopped")
+                for k, result in zip(left, outcomes, strict=True):
+                    results[k] = result
+                    bar.update()
+        return results
+
+    def identity_parts(self) -> list:
+        """What a job that uses the chapter depends on: what was asked of it, not its ledger."""
+        return [self.name, self.profile, self._key, self.seeds, self.device]
+
+    def _files(self, function, arguments, description) -> list[Path | None]:
+        """Where each job's result is kept; None where it is not."""
+        if self.checkpoint("") is None:
+            return [None] * len(arguments)
+        known = {}
+        try:
+            names = [kept.identity(function, job, known) for job in arguments]
+        except kept.NotKept as error:
+            log(f"{description}: results are not kept, for the jobs depend on a {error}")
+            return [None] * len(arguments)
+        files = [self.checkpoint(f"jobs/{name}") for name in names]
+        if done := sum(file.exists() for file in files):
+            log(f"{description}: {done} of {len(files)} jobs were finished before")
+        return files
+
+    def save(self) -> Path:
+        """Write the chapter's record and return its path.
+
+        In a clone of the book it goes to `_build/results`: the committed record in `results/` is
+        replaced by `python -m press execute` alone, after a whole run.
+        """
+        if self.device.type == "cuda":
+            reserved = torch.cuda.max_memory_reserved(self.device)
+            self.ledger.peak_gpu_memory_mb = round(reserved / 2**20)
+        return self.ledger.save(self.folder)
+
+
+def start(
+    chapter: str,
+    *,
+    settings: Mapping[str, Mapping],
+    profile: str = "small",
+    seeds: Sequence[int] | None = None,
+) -> Chapter:
+    """Begin a chapter: choose the profile's settings, device and seeds; print one provenance line.
+
+    chapter: file name in notebooks/ without ending, e.g. "rs2". settings: for each of PROFILES
+    the numbers of that profile, among them `num_seeds`; all profiles have the same keys. profile:
+    overridden by the environment variable LABUTILS_PROFILE. seeds: default 0 .. num_seeds - 1.
+
+    Raises ValueError for an unknown profile, unequal settings, or seeds that are not distinct
+    integers >= 0.
+    """
+    profile = os.environ.get("LABUTILS_PROFILE") or profile
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}; choose one of: {', '.join(PROFILES)}")
+    if tuple(settings) != PROFILES:
+        raise ValueError(
+            f"settings must list the profiles {PROFILES} in this order, got {list(settings)}"
+        )
+    for other in PROFILES[1:]:
+        if set(settings[other]) != set(settings["smoke"]):
+            odd = sorted(set(settings[other]) ^ set(settings["smoke"]))
+            raise ValueError(f"settings of 'smoke' and {other!r} differ in their keys: {odd}")
+    chosen = dict(settings[profile])
+    seeds = tuple(range(chosen["num_seeds"])) if seeds is None else tuple(seeds)
+    if (
+        not seeds
+        or len(set(seeds)) < len(seeds)
+        or not all(isinstance(s, int) and s >= 0 for s in seeds)
+    ):
+        raise ValueError(f"seeds must be distinct integers >= 0, got {list(seeds)}")
+
+    device = torch.device(
+        "cuda" if torch.cuda.is_available()
+        else "mps" if torch.backends.mps.is_available()
+        else "cpu"
+    )  # fmt: skip
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2" has nested levels
+    torch.set_num_threads(int(asked or joblib.cpu_count()))  # the cores that this process may use
+    torch.backends.cudnn.benchmark = False  # the search for the fastest kernel is not repeatable
+    torch.backends.cudnn.deterministic = True
+
+    root = find_root()
+    fingerprint = staleness.fingerprint(chapter)
+    environment = _environment(device)
+    code = fingerprint or staleness.package_digest()  # on a host that has the notebook alone
+    key = hashlib.sha256(json.dumps([code, chosen], sort_keys=True).encode()).hexdigest()[:12]
+    ledger = Ledger(chapter, profile, seeds, chosen, environment)
+    print(
+        f"{chapter} | profile {profile} | seeds {', '.join(map(str, seeds))} | "
+        f"{environment['device']} | torch {environment['torch']}, labutils {__version__}, Python {environment['python']}"  # noqa: E501
+    )
+    return Chapter(
+        chapter, profile, SimpleNamespace(**chosen), seeds, device, ledger,
+        root / "_build" / "results" if root else Path("results"), key,
+    )  # fmt: skip
+
+
+def package_digest() -> str:
+    """16 hex digits that change with any file of this package."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _run(function: Callable, job: tuple, file: Path | None, device: str):
+    """One job of `Chapter.map`, in a worker or in the chapter's own process."""
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        result = function(*job)
+    finally:
+        torch.set_num_threads(threads)
+    if file is not None:
+        try:
+            kept.save(result, file)
+        except kept.NotKept as error:
+            log(f"{getattr(function, '__name__', 'a job')}: a result holds a {error}: not kept")
+    return result
+
+
+def _environment(device: torch.device) -> dict[str, str]:
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{device.type} ({_processor()}, {torch.get_num_threads()} threads)"
+    versions = {p: metadata.version(p) for p in ("torch", "torchvision", "numpy")}
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "labutils": __version__,
+        "device": name,
+        "platform": f"{platform.system()}-{platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    """The processor's own name; platform.processor() is empty on most Linux systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,260 @@
+"""The book as one PDF file: the built site's pages, printed by Chromium and joined.
+
+Pages stand in the order of the table of contents and are numbered through. Headings make the
+outline, links between pages lead inside the file, and what the site folds away is open. Needs
+Playwright, pypdf and Chromium 131 or newer (the first that numbers printed sheets).
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from html import escape, unescape
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+
+import yaml
+from tqdm.auto import tqdm
+
+from labutils import __version__
+from press.engine import PipelineError
+
+FILE = "learning-from-less.pdf"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NO_CHROMIUM = (
+    "No Chromium that can be run. Install one: `apt-get install chromium` (Debian), or "
+    "`.venv/bin/python -m playwright install --with-deps chromium`, or set CHROMIUM to its path."
+)
+MARGIN_MM, FOOT_MM, WIDTH_MM = 16, 18, 210  # of A4
+# As wide as the text of a sheet, in pixels of CSS; the height does not matter.
+VIEWPORT = {"width": round((WIDTH_MM - 2 * MARGIN_MM) * 96 / 25.4), "height": 1000}
+
+# Opens what is folded, loads what waits, and returns the headings. Chromium names those places in
+# a PDF that a link of the same page leads to, so that hidden links stand for the wanted places.
+PREPARE = """async wanted => {
+  for (const fold of document.querySelectorAll('details')) fold.open = true;
+  for (const fold of document.querySelectorAll('.toggle-hidden'))
+    fold.classList.remove('toggle-hidden');
+  for (const image of document.images) {
+    image.loading = 'eager';
+    await image.decode().catch(() => {});
+  }
+  await document.fonts.ready;
+  for (const block of document.querySelectorAll('.cell_input, .cell_output, .admonition'))
+    if (block.offsetHeight < 300) block.style.breakInside = 'avoid';
+  const headings = [...document.querySelectorAll('article :is(h1, h2, h3)')].map(heading => ({
+    anchor: heading.closest('[id]')?.id ?? '',
+    level: Number(heading.tagName[1]),
+    title: [...heading.childNodes].filter(part => !part.classList?.contains('headerlink'))
+      .map(part => part.textContent).join('').trim(),
+  }));
+  for (const anchor of [...headings.map(heading => heading.anchor), ...wanted]) {
+    const link = document.createElement('a');
+    link.href = '#' + encodeURIComponent(anchor);
+    link.hidden = true;
+    document.body.append(link);
+  }
+  return headings;
+}"""
+FOOT = """html {{ counter-reset: page {before}; }}
+@page {{
+  @bottom-left {{ content: {title}; font: 8pt sans-serif; color: #52616b; }}
+  @bottom-right {{ content: counter(page); font: 8pt sans-serif; color: #52616b; }}
+}}"""
+FRONT = """<!doctype html><html lang="en"><title>{title}</title><style>
+body {{ margin: 0; font: 11pt/1.6 sans-serif; color: #14181b; }}
+header {{ padding-top: 80mm; break-after: page; border-top: 4pt solid #1f6f8b; }}
+h1 {{ font-size: 34pt; line-height: 1.2; margin: 0; }}
+h2 {{ font-size: 11pt; color: #52616b; margin: 14pt 0 2pt; }}
+a {{ display: flex; gap: 6pt; color: inherit; text-decoration: none; }}
+a i {{ flex: 1; border-bottom: 1pt dotted #52616b; margin-bottom: 5pt; }}
+</style><header><h1>{title}</h1><p>{subtitle}</p></header><main>{rows}</main></html>"""
+
+
+@contextlib.contextmanager
+def chromium():
+    """A headless Chromium under Playwright. Raises ``PipelineError`` if there is none."""
+    try:
+        import pypdf  # noqa: F401
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError as error:
+        raise PipelineError(
+            f"printing needs {error.name}, which the tests' environment has: `make pdf`"
+        ) from None
+    with sync_playwright() as playwright:
+        try:
+            # A container has neither Chromium's sandbox nor much shared memory.
+            browser = playwright.chromium.launch(
+                executable_path=find_chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"]
+            )
+        except Error as error:
+            raise PipelineError(f"{NO_CHROMIUM}\n{error}") from None
+        yield browser
+        browser.close()
+
+
+def find_chromium():
+    """Path of a Chromium: $CHROMIUM, chromium, google-chrome, or None for Playwright's own."""
+    if wanted := os.environ.get("CHROMIUM"):
+        if not shutil.which(wanted):
+            raise PipelineError(f"CHROMIUM={wanted} is not a program that can be run")
+        return shutil.which(wanted)
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def contents(root):
+    """[(caption of the part or None, [page, ...]), ...] of _toc.yml."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
+    parts = [
+        (part["caption"], [chapter["file"] for chapter in part["chapters"]])
+        for part in toc["parts"]
+    ]
+    return [(None, [toc["root"]]), *parts]
+
+
+def pdf(root):
+    """Print the built site of a book into ``_build/learning-from-less.pdf``; return its path."""
+    target = root / "_build" / FILE
+    title = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["title"]
+    with chromium() as browser:
+        sheets = write(
+            root / "_build" / "html", contents(root), target, browser, title,
+            f"Version {__version__}",
+        )  # fmt: skip
+    print(f"{sheets} pages, {target.stat().st_size / 1e6:.1f} MB: {target}", flush=True)
+    return target
+
+
+def write(site, parts, target, browser, title, subtitle=""):
+    """Print pages of a built site, join them to one file, return the number of sheets.
+
+    ``parts`` is ``[(caption or None, [page, ...]), ...]``, as `contents` returns it. The file
+    appears whole or not at all. Raises ``PipelineError`` naming pages that were not built.
+    """
+    site, target = Path(site).resolve(), Path(target)
+    files = {page: site / f"{page}.html" for _, pages in parts for page in pages}
+    if missing := [str(file) for file in files.values() if not file.is_file()]:
+        raise PipelineError(f"not built: {', '.join(missing)}. Build the site first: `make book`")
+    addresses = {file.as_uri(): page for page, file in files.items()}
+    wanted = linked_anchors(files, addresses)
+    printed, headings, first, before = {}, {}, {}, 0
+    with browser.new_context(viewport=VIEWPORT, color_scheme="light") as context:
+        tab = context.new_page()
+        tab.emulate_media(media="print")
+        for page, file in tqdm(files.items(), "printing", unit="page", disable=None):
+            tab.goto(file.as_uri())
+            headings[page] = tab.evaluate(PREPARE, sorted(wanted[page]))
+            name = json.dumps(headings[page][0]["title"], ensure_ascii=False)
+            tab.add_style_tag(content=FOOT.format(before=before, title=name))
+            printed[page], first[page] = sheets(tab), before
+            before += len(printed[page].pages)
+        tab.set_content(front(title, subtitle, parts, files, headings, first))
+        cover = sheets(tab)
+    writer = join(cover, printed, addresses, parts, headings)
+    writer.add_metadata({"/Title": title})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_suffix(".tmp")
+    writer.write(scratch)
+    os.replace(scratch, target)
+    return len(writer.pages)
+
+
+def linked_anchors(files, addresses):
+    """{page: anchors of it that other pages lead to}."""
+    wanted = {page: set() for page in files}
+    for page, file in files.items():
+        for link in re.findall(r'href="([^"]*#[^"]+)"', file.read_text("utf-8")):
+            address, anchor = urldefrag(urljoin(file.as_uri(), unescape(link)))
+            if addresses.get(address, page) != page:
+                wanted[addresses[address]].add(unquote(anchor))
+    return wanted
+
+
+def sheets(tab):
+    """What a browser's tab shows, printed; a pypdf reader."""
+    from pypdf import PdfReader
+
+    side = f"{MARGIN_MM}mm"
+    margin = {"top": side, "bottom": f"{FOOT_MM}mm", "left": side, "right": side}
+    return PdfReader(BytesIO(tab.pdf(format="A4", print_background=True, margin=margin)))
+
+
+def front(title, subtitle, parts, files, headings, first):
+    """HTML of the title and of the table of contents."""
+    rows = []
+    for caption, pages in parts:
+        rows += [f"<h2>{escape(caption)}</h2>"] if caption else []
+        for page in pages:
+            name, number = escape(headings[page][0]["title"]), first[page] + 1
+            rows.append(f'<a href="{files[page].as_uri()}">{name}<i></i>{number}</a>')
+    return FRONT.format(title=escape(title), subtitle=escape(subtitle), rows="".join(rows))
+
+
+def join(cover, printed, addresses, parts, headings):
+    """A pypdf writer of all sheets, with an outline and links that lead inside the file.
+
+    ``cover`` and the values of ``printed``, {page: ...}, are readers. A link to a file of the site
+    that is not in the book is no link any more.
+    """
+    from pypdf import PdfWriter
+    from pypdf.generic import ArrayObject, Fit, NameObject
+
+    writer, start, places = PdfWriter(), {}, {}
+    for page, reader in {None: cover, **printed}.items():
+        start[page] = len(writer.pages)
+        for sheet in reader.pages:
+            writer.add_page(sheet)
+        for name, place in reader.named_destinations.items():
+            number = start[page] + reader.get_destination_page_number(place)
+            places[page, unquote(name.removeprefix("/"))] = number, float(place.top)
+    top = float(writer.pages[0].mediabox.top)
+
+    def place(page, anchor):
+        number, height = places.get((page, anchor), (start[page], top))
+        return number, Fit.xyz(0, height)
+
+    for page, reader in {None: cover, **printed}.items():
+        for sheet in writer.pages[start[page] : start[page] + len(reader.pages)]:
+            kept = ArrayObject()
+            for reference in sheet.get("/Annots", ()):
+                link = reference.get_object()
+                address = str(link.get("/A", {}).get("/URI", ""))
+                target, anchor = urldefrag(address)
+                if "/Dest" in link:
+                    goal = page, unquote(str(link["/Dest"]).removeprefix("/"))
+                elif target in addresses:
+                    goal = addresses[target], unquote(anchor)
+                elif address.startswith("file:"):
+                    continue
+                else:
+                    goal = None
+                if goal:
+                    number, fit = place(*goal)
+                    link.pop("/A", None)
+                    goal = [writer.pages[number].indirect_reference, fit.fit_type, *fit.fit_args]
+                    link[NameObject("/Dest")] = ArrayObject(goal)
+                kept.append(reference)
+            sheet[NameObject("/Annots")] = kept
+
+    for caption, pages in parts:
+        parent = None
+        if caption:
+            parent = writer.add_outline_item(caption, start[pages[0]], is_open=True)
+        for page in pages:
+            above = {0: parent}  # the last item of each level
+            for heading in headings[page]:
+                level = heading["level"]
+                number, fit = place(page, heading["anchor"])
+                if level == 1:
+                    number, fit = place(page, "")
+                higher = above[max(k for k in above if k < level)]
+                item = writer.add_outline_item(
+                    heading["title"], number, parent=higher, fit=fit, is_open=False
+                )
+                above = {k: v for k, v in above.items() if k < level} | {level: item}
+    writer.set_page_label(0, start[parts[0][1][0]] - 1, style="/r")
+    writer.set_page_label(start[parts[0][1][0]], len(writer.pages) - 1, style="/D")
+    writer.page_mode = "/UseOutlines"
+    return writer

@@ -1,0 +1,144 @@
+"""The technique cells of a notebook as a module, and its table of settings, without running it."""
+
+import ast
+import builtins
+import dis
+import functools
+import linecache
+import sys
+import types
+
+from press.notebooks import NotebookError, code_cells, path, read, tags
+
+
+def load(chapter, root=None):
+    """Return a module made of the chapter's cells tagged ``technique``, in their order.
+
+    The imports that these cells use are taken from all code cells; nothing else is executed. So
+    tests call the code that readers read. The module is made once for each content of these cells.
+    Tracebacks and ``inspect.getsource`` show the cells' source.
+
+    Raises ``NotebookError`` naming the chapter and the cell if there is no technique cell, a cell
+    is not valid Python, fails, or uses a name that neither a technique cell nor an import defines.
+    """
+    file = path(chapter, root).resolve()
+    notebook = read(file)
+    technique = [
+        (n, cell["source"]) for n, cell in code_cells(notebook) if "technique" in tags(cell)
+    ]
+    if not technique:
+        raise NotebookError(f"{chapter} has no code cell with the tag `technique`")
+    trees = {number: _parse(chapter, number, source) for number, source in technique}
+    used = {
+        node.id for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Name)
+    }
+    imports = []
+    for number, cell in code_cells(notebook):
+        if number not in trees and tags(cell).isdisjoint({"setup", "parameters"}):
+            imports += _imports(_parse(chapter, number, cell["source"]), used)
+    return _make_module(str(file), chapter, tuple(dict.fromkeys(imports)), tuple(technique))
+
+
+def _parse(chapter, number, source):
+    try:
+        return ast.parse(source)
+    except SyntaxError as error:
+        raise NotebookError(
+            f"{chapter}, cell {number} is not valid Python: {error.msg} (line {error.lineno})"
+        ) from None
+
+
+def _imports(tree, names):
+    """Yield the top-level import statements of a cell, cut down to what binds one of ``names``."""
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            kept = [a for a in node.names if (a.asname or a.name.split(".")[0]) in names]
+            if kept:
+                yield ast.unparse(
+                    ast.Import(kept)
+                    if isinstance(node, ast.Import)
+                    else ast.ImportFrom(node.module, kept, node.level)
+                )
+
+
+@functools.lru_cache(maxsize=32)
+def _make_module(file, chapter, imports, technique):
+    name = "notebook_" + chapter.replace("-", "_")
+    header = f"# imports of {chapter}\n" + "\n".join(imports)
+    parts = [(f"{file}, imports", header)]
+    parts += [(f"{file}, cell {number}", source) for number, source in technique]
+    # One text of all cells under the module's own file name: inspect looks for classes there.
+    whole = f"{file}, technique cells"
+    module = types.ModuleType(name, f"Technique cells of notebooks/{chapter}.ipynb.")
+    module.__file__ = whole
+    text = "\n\n".join(source for _, source in parts)
+    for filename, source in [*parts, (whole, text)]:
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    previous, sys.modules[name] = sys.modules.get(name), module
+    try:
+        needed = {}
+        for filename, source in parts:
+            label = f"{chapter}, {filename.rpartition(', ')[2]}"
+            code = compile(source, filename, "exec")
+            for used in global_names(code):
+                needed.setdefault(used, label)
+            try:
+                exec(code, module.__dict__)
+            except NameError as error:
+                raise _undefined(label, error.name or str(error)) from error
+            except Exception as error:
+                raise NotebookError(f"{label}: {type(error).__name__}: {error}") from error
+        for used, label in needed.items():
+            if used not in module.__dict__ and not hasattr(builtins, used):
+                raise _undefined(label, used)
+    except NotebookError:
+        sys.modules.pop(name)
+        if previous is not None:
+            sys.modules[name] = previous
+        raise
+    return module
+
+
+def _undefined(label, name):
+    return NotebookError(
+        f"{label} uses `{name}`, which no technique cell and no import defines. Define it in a "
+        "technique cell, import it, or pass it as an argument."
+    )
+
+
+def global_names(code):
+    """Yield the names that a code object and everything inside it look up as globals."""
+    instructions = list(dis.get_instructions(code))
+    own = {i.argval for i in instructions if i.opname == "STORE_NAME"}  # of a class body
+    for instruction in instructions:
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
+        elif instruction.opname == "LOAD_NAME" and instruction.argval not in own:
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from global_names(constant)
+
+
+def settings(chapter, profile, root=None):
+    """Return the row of a profile in the chapter's table ``SETTINGS``, a dict.
+
+    Assignments in front of the table, in the same cell, are executed; nothing else is. Raises
+    ``NotebookError`` where there is no table, or it cannot be made, or lacks the profile.
+    """
+    for number, cell in code_cells(read(path(chapter, root))):
+        names, lines = {}, _parse(chapter, number, cell["source"]).body
+        assigned = [line for line in lines if isinstance(line, ast.Assign)]
+        targets = [ast.unparse(line.targets[0]) for line in assigned]
+        if "SETTINGS" not in targets:
+            continue
+        table = ast.Module(assigned[: targets.index("SETTINGS") + 1], [])
+        try:
+            exec(compile(table, chapter, "exec"), names)
+            return names["SETTINGS"][profile]
+        except Exception as error:
+            raise NotebookError(
+                f"{chapter}, cell {number}: SETTINGS gives no settings of the profile {profile} "
+                f"({type(error).__name__}: {error})"
+            ) from error
+    raise NotebookError(f"{chapter} has no table SETTINGS")

@@ -1,0 +1,1 @@
+"""Scripts that make assets or answer side questions of the chapters."""
