@@ -11,8 +11,8 @@ def signed(value, scale=None):
 
 
 def interval(difference):
-    """`+1.50 [+0.25, +2.75]` of a recorded difference: a dict with mean, low and high."""
-    values = [difference[key] for key in ("mean", "low", "high")]
+    """`+1.50 [+0.25, +2.75]` of a `labutils.statistics.Interval`."""
+    values = [difference.mean, difference.low, difference.high]
     mean, low, high = (signed(value, max(map(abs, values))) for value in values)
     return f"{mean} [{low}, {high}]"
 
@@ -22,3 +22,8 @@ def mean_sd(values):
     values = [float(value) for value in values]
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.1f}{spread}"
+
+
+def p_value(p):
+    """`0.012`; small ones as a bound, `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,4 +1,4 @@
-"""The start of every chapter: settings of the profile, device, seeded generators, ledger."""
+"""The start of every notebook: settings of the profile, device, seeded generators, ledger."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ class Streams:
 
 
 @dataclass(frozen=True)
-class Chapter:
+class Lab:
     """What `start` returns; see there."""
 
     name: str
@@ -45,6 +45,7 @@ class Chapter:
     device: torch.device
     ledger: Ledger
     folder: Path  # of records
+    _rows: dict
     _key: str
 
     def streams(self, seed: int) -> Streams:
@@ -53,6 +54,15 @@ class Chapter:
         # 63 bits, since manual_seed takes a signed 64-bit integer
         states = [int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)) for child in children]
         return Streams(*(torch.Generator().manual_seed(state) for state in states))
+
+    def settings_table(self):
+        """All profiles beside the paper, a pandas DataFrame with a row per setting."""
+        import pandas as pd
+
+        pd.set_option("display.max_colwidth", None)
+        width = len(next(iter(self._rows.values())))
+        columns = [*PROFILES[: width - 2], "paper", "why"]
+        return pd.DataFrame.from_dict(self._rows, orient="index", columns=columns).astype(str)
 
     def checkpoint(self, run: str) -> Path | None:
         """Where `training.train` keeps the checkpoint of `run`, or None when none are kept.
@@ -129,33 +139,24 @@ class Chapter:
 
 
 def start(
-    chapter: str,
+    notebook: str,
+    settings: Mapping[str, tuple],
     *,
-    settings: Mapping[str, Mapping],
     profile: str = "small",
     seeds: Sequence[int] | None = None,
-) -> Chapter:
-    """Begin a chapter: choose the profile's settings, device and seeds; print one provenance line.
+) -> Lab:
+    """Begin a notebook: choose the profile's settings, device and seeds; print one provenance line.
 
-    chapter: file name in notebooks/ without ending, e.g. "rs2". settings: for each of PROFILES
-    the numbers of that profile, among them `num_seeds`; all profiles have the same keys. profile:
-    overridden by the environment variable LABUTILS_PROFILE. seeds: default 0 .. num_seeds - 1.
+    notebook: its file's name without folder and ending, e.g. "rs2". settings: one row per knob,
+    {name: (smoke, small, full, paper, why)}, or without `full` in all rows; the last two are text
+    for `Lab.settings_table`. One knob is `num_seeds`. profile: overridden by the environment
+    variable LABUTILS_PROFILE. seeds: default 0 .. num_seeds - 1.
 
-    Raises ValueError for an unknown profile, unequal settings, or seeds that are not distinct
-    integers >= 0.
+    Raises ValueError for an unknown profile, rows of other or unequal lengths, or seeds that are
+    not distinct integers >= 0.
     """
     profile = os.environ.get("LABUTILS_PROFILE") or profile
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}; choose one of: {', '.join(PROFILES)}")
-    if tuple(settings) != PROFILES:
-        raise ValueError(
-            f"settings must list the profiles {PROFILES} in this order, got {list(settings)}"
-        )
-    for other in PROFILES[1:]:
-        if set(settings[other]) != set(settings["smoke"]):
-            odd = sorted(set(settings[other]) ^ set(settings["smoke"]))
-            raise ValueError(f"settings of 'smoke' and {other!r} differ in their keys: {odd}")
-    chosen = dict(settings[profile])
+    chosen = _column(settings, profile)
     seeds = tuple(range(chosen["num_seeds"])) if seeds is None else tuple(seeds)
     if (
         not seeds
@@ -179,15 +180,31 @@ def start(
     environment = _environment(device)
     code = fingerprint or staleness.package_digest()  # on a host that has the notebook alone
     key = hashlib.sha256(json.dumps([code, chosen], sort_keys=True).encode()).hexdigest()[:12]
-    ledger = Ledger(chapter, profile, seeds, chosen, environment)
+    ledger = Ledger(notebook, profile, seeds, chosen, environment)
     print(
-        f"{chapter} | profile {profile} | seeds {', '.join(map(str, seeds))} | "
+        f"{notebook} | profile {profile} | seeds {', '.join(map(str, seeds))} | "
         f"{environment['device']} | torch {environment['torch']}, labutils {__version__}, Python {environment['python']}"  # noqa: E501
     )
-    return Chapter(
-        chapter, profile, SimpleNamespace(**chosen), seeds, device, ledger,
-        root / "_build" / "results" if root else Path("results"), key,
+    folder = root / "_build" / "results" if root else Path("results")
+    return Lab(
+        notebook, profile, SimpleNamespace(**chosen), seeds, device, ledger, folder,
+        dict(settings), key,
     )  # fmt: skip
+
+
+def _column(settings: Mapping[str, tuple], profile: str) -> dict:
+    """The settings of one profile out of rows as `start` takes them."""
+    lengths = {len(row) if isinstance(row, tuple) else 0 for row in settings.values()}
+    if lengths not in ({len(PROFILES) + 2}, {len(PROFILES) + 1}):
+        odd = [name for name, row in settings.items() if not isinstance(row, tuple)]
+        raise ValueError(
+            "settings must have one row per knob, name: (smoke, small, full, paper, why), all with "
+            f"`full` or all without; got rows of lengths {sorted(lengths)}{odd or ''}"
+        )
+    profiles = PROFILES[: lengths.pop() - 2]
+    if profile not in profiles:
+        raise ValueError(f"unknown profile {profile!r}; choose one of: {', '.join(profiles)}")
+    return {name: row[profiles.index(profile)] for name, row in settings.items()}
 
 
 def package_digest() -> str:
@@ -197,7 +214,7 @@ def package_digest() -> str:
 
 
 def _run(function: Callable, job: tuple, file: Path | None, device: str):
-    """One job of `Chapter.map`, in a worker or in the chapter's own process."""
+    """One job of `Lab.map`, in a worker or in the chapter's own process."""
     threads = torch.get_num_threads()
     if device == "cpu":
         torch.set_num_threads(1)
