@@ -4,7 +4,7 @@ import ast
 import re
 
 from press.notebooks import VOLATILE_METADATA, book_root, code_cells, path, read, setup_cell, tags
-from press.staleness import _normalise
+from press.source import normalised
 
 CHAPTER_NAME = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 MAX_LINES, MAX_TECHNIQUE_LINES, MAX_PRINTED_LINES = 40, 30, 20
@@ -56,7 +56,7 @@ def _opening_problems(cells, root):
         if setup + parameters != [number for number, _ in cells[:2]]:
             yield "the first two code cells must be the setup cell and the parameters cell"
         source = dict(cells)[parameters[0]]["source"]
-        if _normalise(source) != _normalise('profile = "small"\nseeds = None'):
+        if normalised(source) != normalised('profile = "small"\nseeds = None'):
             yield 'the parameters cell must be `profile = "small"` and `seeds = None`'
         if dict(cells)[setup[0]]["source"] != setup_cell(root):
             yield "the setup cell is not the current one; run `python -m press setup-cells`"
