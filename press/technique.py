@@ -8,6 +8,7 @@ import linecache
 import sys
 import types
 
+from labutils import PROFILES
 from press.notebooks import NotebookError, code_cells, path, read, tags
 
 
@@ -120,25 +121,42 @@ def global_names(code):
             yield from global_names(constant)
 
 
-def settings(chapter, profile, root=None):
-    """Return the row of a profile in the chapter's table ``SETTINGS``, a dict.
+def settings(slug, profile, root=None):
+    """Return the column of a profile in the notebook's table ``SETTINGS``, a dict.
 
-    Assignments in front of the table, in the same cell, are executed; nothing else is. Raises
-    ``NotebookError`` where there is no table, or it cannot be made, or lacks the profile.
+    Of the cells that assign to ``SETTINGS`` (or extend it by ``|=``), the assignments up to there
+    are executed, and nothing else. Raises ``NotebookError`` where there is no table, or it cannot
+    be made, or lacks the profile.
     """
-    for number, cell in code_cells(read(path(chapter, root))):
-        names, lines = {}, _parse(chapter, number, cell["source"]).body
-        assigned = [line for line in lines if isinstance(line, ast.Assign)]
-        targets = [ast.unparse(line.targets[0]) for line in assigned]
-        if "SETTINGS" not in targets:
+    names, place = {}, f"{slug} has no table SETTINGS"
+    for number, cell in code_cells(read(path(slug, root))):
+        lines = [
+            line
+            for line in _parse(slug, number, cell["source"]).body
+            if isinstance(line, ast.Assign | ast.AugAssign)
+        ]
+        tables = [k for k, line in enumerate(lines) if _assigns(line, "SETTINGS")]
+        if not tables:
             continue
-        table = ast.Module(assigned[: targets.index("SETTINGS") + 1], [])
+        place = f"{slug}, cell {number}"
         try:
-            exec(compile(table, chapter, "exec"), names)
-            return names["SETTINGS"][profile]
+            exec(compile(ast.Module(lines[: tables[-1] + 1], []), slug, "exec"), names)
         except Exception as error:
-            raise NotebookError(
-                f"{chapter}, cell {number}: SETTINGS gives no settings of the profile {profile} "
-                f"({type(error).__name__}: {error})"
-            ) from error
-    raise NotebookError(f"{chapter} has no table SETTINGS")
+            raise _no_settings(place, profile, f"{type(error).__name__}: {error}") from error
+    rows = names.get("SETTINGS", {})
+    widths = {len(row) if isinstance(row, tuple) else 0 for row in rows.values()}
+    if widths not in ({len(PROFILES) + 2}, {len(PROFILES) + 1}):
+        raise _no_settings(place, profile, "expected rows (smoke, small, full, paper, why)")
+    profiles = PROFILES[: widths.pop() - 2]
+    if profile not in profiles:
+        raise _no_settings(place, profile, f"it has {', '.join(profiles)}")
+    return {name: row[profiles.index(profile)] for name, row in rows.items()}
+
+
+def _assigns(line, name):
+    target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+    return ast.unparse(target) == name
+
+
+def _no_settings(place, profile, problem):
+    return NotebookError(f"{place}: no settings of the profile {profile} ({problem})")
