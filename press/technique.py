@@ -9,35 +9,38 @@ import sys
 import types
 
 from labutils import PROFILES
-from press.notebooks import NotebookError, code_cells, path, read, tags
+from press.notebooks import NotebookError, code_cells, path, read
+from press.notebooks import tags as tags_of
 
 
-def load(chapter, root=None):
-    """Return a module made of the chapter's cells tagged ``technique``, in their order.
+def load(slug, root=None, tags=("technique",), given=None):
+    """Return a module made of the notebook's cells that have one of ``tags``, in their order.
 
     The imports that these cells use are taken from all code cells; nothing else is executed. So
-    tests call the code that readers read. The module is made once for each content of these cells.
-    Tracebacks and ``inspect.getsource`` show the cells' source.
+    tests call the code that readers read. given: further names that the cells may use, such as
+    ``{"lab": lab, "S": lab.settings}`` for the cells tagged ``experiment``. Without them, a module
+    is made once for each content of its cells. Tracebacks and ``inspect.getsource`` show the cells'
+    source.
 
-    Raises ``NotebookError`` naming the chapter and the cell if there is no technique cell, a cell
-    is not valid Python, fails, or uses a name that neither a technique cell nor an import defines.
+    Raises ``NotebookError`` naming the notebook and the cell if there is no such cell, a cell is
+    not valid Python, fails, or uses a name that neither these cells nor an import defines.
     """
-    file = path(chapter, root).resolve()
-    notebook = read(file)
-    technique = [
-        (n, cell["source"]) for n, cell in code_cells(notebook) if "technique" in tags(cell)
-    ]
-    if not technique:
-        raise NotebookError(f"{chapter} has no code cell with the tag `technique`")
-    trees = {number: _parse(chapter, number, source) for number, source in technique}
+    file = path(slug, root).resolve()
+    cells = code_cells(read(file))
+    chosen = [(n, cell["source"]) for n, cell in cells if tags_of(cell) & set(tags)]
+    if not chosen:
+        wanted = " or ".join(f"`{tag}`" for tag in tags)
+        raise NotebookError(f"{slug} has no code cell with the tag {wanted}")
+    trees = {number: _parse(slug, number, source) for number, source in chosen}
     used = {
         node.id for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Name)
     }
     imports = []
-    for number, cell in code_cells(notebook):
-        if number not in trees and tags(cell).isdisjoint({"setup", "parameters"}):
-            imports += _imports(_parse(chapter, number, cell["source"]), used)
-    return _make_module(str(file), chapter, tuple(dict.fromkeys(imports)), tuple(technique))
+    for number, cell in cells:
+        if number not in trees and tags_of(cell).isdisjoint({"setup", "parameters"}):
+            imports += _imports(_parse(slug, number, cell["source"]), used)
+    parts = str(file), slug, tuple(dict.fromkeys(imports)), tuple(chosen)
+    return _make_module(*parts) if given is None else _make_module.__wrapped__(*parts, given)
 
 
 def _parse(chapter, number, source):
@@ -63,7 +66,7 @@ def _imports(tree, names):
 
 
 @functools.lru_cache(maxsize=32)
-def _make_module(file, chapter, imports, technique):
+def _make_module(file, chapter, imports, technique, given=()):
     name = "notebook_" + chapter.replace("-", "_")
     header = f"# imports of {chapter}\n" + "\n".join(imports)
     parts = [(f"{file}, imports", header)]
@@ -72,6 +75,7 @@ def _make_module(file, chapter, imports, technique):
     whole = f"{file}, technique cells"
     module = types.ModuleType(name, f"Technique cells of notebooks/{chapter}.ipynb.")
     module.__file__ = whole
+    vars(module).update(given)
     text = "\n\n".join(source for _, source in parts)
     for filename, source in [*parts, (whole, text)]:
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
