@@ -71,5 +71,3 @@ def test_missing_address_is_named(book):
     (book.root / "_config.yml").write_text("title: x\n")
     with pytest.raises(NotebookError, match="_config.yml does not give the book's public address"):
         notebooks.setup_cell(book.root)
-
-
