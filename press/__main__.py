@@ -139,7 +139,8 @@ def new_lab(slug):
     """Write a lab that keeps the contract, to be filled in."""
     from press.new_lab import new_lab
 
-    new_lab(slug)
+    for path in new_lab(slug):
+        click.echo(path)
 
 
 @main.command("setup-cells")

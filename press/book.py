@@ -131,30 +131,43 @@ def fetch_data(names=()):
 
 
 def status(root=None):
-    """Return the table of all records: fresh or stale, verdicts, time, memory, date."""
+    """Return the table of all records: fresh or stale, verdicts, time, memory, date, why."""
     root = notebooks.book_root(root)
     rows = []
     for name in notebooks.chapters(root):
         found = [_status(name, profile, root) for profile in PROFILES]
-        rows += list(filter(None, found)) or [(name, "-", "not run", "-", "-", "-", "-")]
+        rows += list(filter(None, found)) or [(name, "-", "not run", "-", "-", "-", "-", "")]
     if not rows:
         return "There are no notebooks yet."
-    return table(("notebook", "profile", "state", "verdicts", "time", "peak memory", "date"), rows)
+    header = (
+        "notebook",
+        "profile",
+        "state",
+        "verdicts",
+        "time",
+        "peak memory",
+        "date",
+        "why stale",
+    )
+    return table(header, rows)
 
 
 def _status(name, profile, root):
     """Return the row of a record, None if there is none."""
     try:
         record = records.read_record(name, profile, root)
-        stale = record and records.why_stale(name, profile, root)
-    except (PressError, RecordError) as error:
-        return (name, profile, f"stale ({error})", "-", "-", "-", "-")
-    return record and (
+    except RecordError as error:
+        return (name, profile, "stale", "-", "-", "-", "-", error)
+    if record is None:
+        return None
+    stale = records.why_stale(name, profile, root)
+    return (
         name,
         profile,
-        f"stale ({stale})" if stale else "fresh",
+        "stale" if stale else "fresh",
         records.verdict_counts(record),
         duration(record.duration_s),
         memory(record.peak_memory_mb),
         record.finished[:10],
+        stale or "",
     )

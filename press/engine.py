@@ -6,8 +6,8 @@ succeeded. With seeds, each seed is a job; their records are kept as they come a
 """
 
 import contextlib
+import functools
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from dataclasses import dataclass, replace
@@ -23,9 +24,9 @@ from pathlib import Path
 import labutils
 from labutils.claims import Record, RecordError
 from press import PressError, notebooks, outputs, records, staleness
-from press.words import count, duration, memory, plain, table
+from press.words import count, duration, memory, table
 
-POLL_S = 0.2
+POLL_S, REPORT_S = 0.2, 60  # how often a run is looked at, and reports
 ATTEMPTS = 2  # of a seed
 
 # Runs papermill's command line. It ends itself when the process that started it is gone, so that a
@@ -125,6 +126,8 @@ def package_digest(root):
 def run_job(job):
     """Execute a job on whatever machine this is; return its ``Outcome``. Stores nothing."""
     started = time.monotonic()
+    if job.parent not in (None, os.getpid()):
+        _end_with(job.parent)
     try:
         # inside the book's folder, where the next run finds and removes what a killed one left
         base = job.scratch if job.scratch.is_dir() else None
@@ -137,13 +140,25 @@ def run_job(job):
     return Outcome(job.label, "failed", note, time.monotonic() - started, details=details)
 
 
+@functools.cache  # one thread is enough
+def _end_with(parent):
+    """Let this worker end when the process that it works for is gone."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class _Run:
     """A job while it is executed."""
 
     def __init__(self, job, scratch):
         import psutil
 
-        self.job, self.started, self.minutes = job, time.monotonic(), 0
+        self.job, self.started, self.reports = job, time.monotonic(), 0
         package = _package(job)
         self.input, self.output = scratch / "input.ipynb", scratch / "output.ipynb"
         self.log, self.results, self.said = scratch / "log", scratch / "results", scratch / "said"
@@ -206,8 +221,6 @@ class _Run:
                 self._watch()
                 if self.job.timeout and self.seconds > self.job.timeout:
                     return self._timed_out()
-                if self.job.parent not in (None, os.getpid(), os.getppid()):
-                    raise PressError("the engine that started it is gone")
                 time.sleep(POLL_S)
             return self._ended()
         finally:
@@ -216,7 +229,7 @@ class _Run:
                 self._save_spent()
 
     def _watch(self):
-        """Measure memory and progress; once a minute, say how far it is."""
+        """Measure memory and progress; now and then, say how far it is."""
         self.peak_bytes = max(self.peak_bytes, tree_bytes(self.tree))
         with contextlib.suppress(OSError, notebooks.NotebookError, KeyError):
             changed = self.output.stat().st_mtime_ns
@@ -226,8 +239,8 @@ class _Run:
                 states = [cell["metadata"]["papermill"]["status"] for _, cell in cells]
                 self.done = min(states.count("completed"), self.total)
                 self._save_spent()
-        if self.seconds // 60 > self.minutes:
-            self.minutes = self.seconds // 60
+        if self.seconds // REPORT_S > self.reports:
+            self.reports = self.seconds // REPORT_S
             line = f"{self.done} of {self.total} cells after {duration(self.seconds)}"
             with contextlib.suppress(OSError):  # what the notebook's longest loop reported
                 said = self.said.read_text(encoding="utf-8").strip().rpartition("\n")[2]
@@ -339,51 +352,56 @@ def run_jobs(jobs, processes, dask, ended):
 
     A pool with a dead worker loses its other jobs too: for those, nothing is called.
     """
-    import joblib
-
     by_label = {job.label: job for job in jobs}
-    with _workers(dask):
-        parallel = joblib.Parallel(
-            n_jobs=-1 if dask else processes,
-            return_as="generator_unordered",
-            batch_size=1,
-            pre_dispatch="all",
-        )
-        outcomes = parallel(joblib.delayed(run_job)(job) for job in jobs)
-        while True:
-            try:
-                outcome = next(outcomes, None)
-            except Exception as error:  # of the pool: a job reports its own
-                say(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
-                return
-            if outcome is None:
-                return
-            ended(by_label[outcome.label], outcome)
+    outcomes = _on_cluster(jobs, dask) if dask else _on_this_machine(jobs, processes)
+    while True:
+        try:
+            outcome = next(outcomes, None)
+        except PressError:
+            raise
+        except Exception as error:  # of the pool: a job reports its own
+            say(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+            return
+        if outcome is None:
+            return
+        ended(by_label[outcome.label], outcome)
 
 
-@contextlib.contextmanager
-def _workers(dask):
-    """Let joblib use processes here, or the workers of a Dask scheduler."""
+def _on_this_machine(jobs, processes):
     import joblib
 
-    if not dask:
-        with joblib.parallel_config("loky"):
-            yield
-        return
+    parallel = joblib.Parallel(
+        n_jobs=processes,
+        backend="loky",
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch="all",
+    )
+    return parallel(joblib.delayed(run_job)(job) for job in jobs)
+
+
+def _on_cluster(jobs, address):
+    """Yield outcomes from a Dask cluster. Not through joblib, which runs jobs here when the
+    cluster has one slot, and loses all of them with one worker.
+    """
     try:
-        from distributed import Client
+        import distributed
     except ImportError:
         raise PressError("--dask needs a package: pip install distributed") from None
     try:
-        client = Client(dask, timeout="20s")
+        client = distributed.Client(address, timeout="20s")
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise PressError(
-            f"no Dask scheduler answers at {dask} ({reason}); expected an address such as "
+            f"no Dask scheduler answers at {address} ({reason}); expected an address such as "
             "tcp://10.0.0.1:8786, which `dask scheduler` prints"
         ) from None
-    with client, joblib.parallel_config("dask"):
-        yield
+    with client:
+        for future in distributed.as_completed(client.map(run_job, jobs, pure=False)):
+            if future.status == "finished":
+                yield future.result()
+            else:
+                say(f"a job was lost: {future.exception()}")
 
 
 @contextlib.contextmanager
@@ -502,7 +520,7 @@ class _Session:
         waiting = sorted(self.waiting, key=lambda job: -(job.last_s or float("inf")))
         waiting = [replace(j, threads=threads, parent=parent, timeout=timeout) for j in waiting]
         self.done, self.total = 0, len(waiting)
-        at = f"the cluster at {dask}" if dask else count(processes, "process")
+        at = f"the cluster at {dask}" if dask else count(processes, "worker")
         if self.sweep:
             say(f"{self.total} of {count(len(self.outcomes), 'job')} to run on {at}")
         for attempt in range(ATTEMPTS if self.sweep else 1):
