@@ -30,15 +30,15 @@ def test_both_words_run_the_engine(monkeypatch):
     monkeypatch.setattr(
         engine, "execute", lambda names, **options: asked.append((names, options)) or []
     )
-    options = {"profile": "small", "jobs": None, "dask": None, "force": False, "timeout": None}
+    options = {"profile": "small", "jobs": None, "dask": None, "force": False}
     for words, names, changes in (
         (["execute"], (), {"seeds": None}),
         (["execute", "a", "b", "--jobs", "2", "--force"], ("a", "b"),
          {"seeds": None, "jobs": 2, "force": True}),
         (["sweep", "a", "--seeds", "0-2", "--dask", "tcp://x"], ("a",),
          {"seeds": [0, 1, 2], "dask": "tcp://x"}),
-        (["execute", "a", "--seeds", "3", "--timeout", "9"], ("a",),
-         {"seeds": [3], "timeout": 9.0}),
+        (["execute", "a", "--seeds", "3"], ("a",),
+         {"seeds": [3]}),
     ):  # fmt: skip
         assert CliRunner().invoke(main, words).exit_code == 0
         assert asked.pop() == (names, options | changes)

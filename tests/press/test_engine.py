@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from joblib import cpu_count
 from throwaway import Book, record
 
 from labutils.claims import Record
@@ -132,7 +134,7 @@ def test_success_stores_notebook_and_record(ran):
     cells = notebooks.read(ran.notebook("good"))["cells"]
     assert [cell["execution_count"] for cell in cells[1:]] == [1, 2, 3, 4, 5]
     assert [cell["id"] for cell in cells] == ["title", "c0", "c1", "c2", "c3", "c4"]
-    threads = max(1, engine.cores() // 2)
+    threads = max(1, cpu_count() // 2)
     assert cells[3]["outputs"][0]["text"] == f"{threads} small\n"
 
 
@@ -158,9 +160,9 @@ def test_a_second_run_gives_the_same_bytes_with_all_cores(ran):
     first = ran.notebook("good").read_bytes()
     (outcome,) = engine.execute(["good"], force=True, root=ran.root)
     assert outcome.status == "executed"
-    threads = f"{max(1, engine.cores() // 2)} small".encode()
+    threads = f"{max(1, cpu_count() // 2)} small".encode()
     again = ran.notebook("good").read_bytes()
-    assert again.replace(f"{engine.cores()} small".encode(), threads) == first
+    assert again.replace(f"{cpu_count()} small".encode(), threads) == first
     assert len(records.read_history("good", "small", ran.root)) == 1  # the same code: no trace
 
 
@@ -221,26 +223,21 @@ def test_an_unknown_notebook_is_refused(book):
         engine.execute(["a", "b"], root=book.root)
 
 
-def test_a_time_limit_and_lines_that_say_how_far_a_run_is(book, monkeypatch, capsys):
-    monkeypatch.setattr(engine, "REPORT_S", 1)
+def test_lines_say_how_far_a_run_is(book, monkeypatch, capsys):
+    monkeypatch.setattr(engine, "REPORT_S", 0.5)
     said = "trainings: 5 of 9 after 01:00, 00:48 left"
     book.chapter(
         "a",
         f"import os\nopen(os.environ['LABUTILS_HEADLESS'], 'w').write('10 of 10\\n{said}\\n')",
-        "import time\ntime.sleep(300)",
+        "import time\ntime.sleep(3)",
     )
-    before = bytes_of(book, "a")
-    started = time.monotonic()
-    (outcome,) = engine.execute(timeout=9, root=book.root)
-    assert time.monotonic() - started < 60
-    assert outcome.status == "failed"
-    assert "stopped at the time limit of 9 s" in outcome.note
-    assert bytes_of(book, "a") == before
-    assert working(book) == []
-    out = capsys.readouterr().out
-    assert out.startswith("a: not run yet\na: started at small, ")
-    assert f"s; {said}\n" in out
-    assert "a: 1 of 3 cells after " in out
+    (outcome,) = engine.execute(root=book.root)
+    assert outcome.status == "executed"
+    first, second, *lines, last = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert first == "a: not run yet"
+    assert second.startswith("a: started at small, ")
+    assert any(re.fullmatch(rf"a: 1 of 3 cells after [\d.]+ s; {said}", line) for line in lines)
+    assert last.startswith("a: executed after ")
 
 
 CHECKPOINT = """\
@@ -373,6 +370,7 @@ def test_force_runs_the_seeds_asked_for_and_no_others(book, monkeypatch):
     assert sweep(book, [0, 1, 2])[0] == ["fresh"] * 3  # a failure takes no finished seed away
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_that_was_finished(book):
     """The worker of seed 1 is killed once; seed 0 is not run again."""
     book.seeded(
