@@ -358,9 +358,8 @@ def _on_this_machine(jobs, processes):
 
 
 def _on_cluster(jobs, address):
-    """Yield outcomes from a Dask cluster. Not through joblib, which runs jobs here when the
-    cluster has one slot, and loses all of them with one worker.
-    """
+    """Yield outcomes from a Dask cluster."""
+    # Not through joblib: it runs jobs here when the cluster has one slot.
     try:
         import distributed
     except ImportError:
@@ -501,10 +500,9 @@ class _Session:
         line = f"{job.label}: {outcome.status} after {duration(outcome.seconds)}"
         line += f" ({outcome.note})" if outcome.note else ""
         self.done += outcome.status == "executed"
-        if self.total > 1 and self.done:
-            spent = time.monotonic() - self.started
-            left = duration(spent / self.done * (self.total - self.done))
-            line += f"; {self.done} of {self.total} jobs done, {left} left"
+        if 0 < self.done < self.total:
+            left = (time.monotonic() - self.started) / self.done * (self.total - self.done)
+            line += f"; {self.done} of {self.total} jobs done, {duration(left)} left"
         say(line)
 
     def report(self):

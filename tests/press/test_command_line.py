@@ -81,6 +81,25 @@ def test_an_expected_error_is_one_line(book):
     assert done.stderr == "Error: unknown notebook 'b'; the notebooks are: a\n"
 
 
+def test_building_the_site_and_status_need_no_package_of_the_engine():
+    """The site's environment has numpy and scipy, and nothing that runs a notebook."""
+    absent = {"torch", "pandas", "joblib", "psutil", "filelock", "papermill"}
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+from press.__main__ import main
+main(["status"])"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("notebook ")
+
+
 def test_a_package_that_is_missing_is_one_line_that_names_the_environment(monkeypatch, capsys):
     def needs_more(**_):
         raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
