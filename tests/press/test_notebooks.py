@@ -268,9 +268,19 @@ def test_missing_address_is_named(book):
 def test_light_imports():
     """The module works where torch, numpy and Jupyter are not installed."""
     code = (
-        "import sys, labutils, press.notebooks, press.engine\n"
+        "import sys, labutils, press.notebooks\n"
         "heavy = {'torch', 'numpy', 'papermill', 'nbformat', 'psutil', 'IPython', 'yaml'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ast.literal_eval(done.stdout) == []
+
+
+def test_several_files_are_replaced_or_none(tmp_path):
+    notebooks.write_texts({tmp_path / "a": "old", tmp_path / "file": ""})
+    with pytest.raises(OSError, match="file"):
+        notebooks.write_texts({tmp_path / "a": "new", tmp_path / "file" / "b": "new"})
+    assert (tmp_path / "a").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]
+    notebooks.write_texts({tmp_path / "a": "new", tmp_path / "folder" / "b": "new"})
+    assert [(tmp_path / name).read_text() for name in ("a", "folder/b")] == ["new", "new"]
