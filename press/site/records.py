@@ -9,38 +9,19 @@ from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
 
-import yaml
-
 from labutils.claims import Record
 from labutils.statistics import VERDICTS
-from press import staleness
+from press import catalogue, staleness
 
 PROFILES = ("small", "full")  # smoke runs prove nothing about claims
-PAGE = "book/scoreboard"
-
-
-@dataclass(frozen=True)
-class Paper:
-    slug: str
-    short: str
-    kind: str
-    docname: str
-
-
-@dataclass(frozen=True)
-class Theme:
-    slug: str
-    title: str
-    docname: str
-    notebooks: list
 
 
 @dataclass(frozen=True)
 class Run:
     """A record with what is derived from it when it is shown."""
 
-    theme: Theme
-    paper: Paper
+    theme: catalogue.Theme
+    paper: catalogue.Paper
     record: Record
     stale: bool
 
@@ -58,18 +39,10 @@ class Run:
         return f"claim-{self.paper.slug}-{claim.id}{end}"
 
 
+@cache
 def themes(root):
     """The themes of the catalogue that have a notebook, in the order of the book."""
-    found = []
-    for theme in yaml.safe_load((root / "book/catalogue.yml").read_text("utf-8"))["themes"]:
-        papers = [
-            Paper(row["slug"], row["short"], row["kind"], f"notebooks/{theme['slug']}/{row['slug']}")
-            for row in theme["papers"]
-        ]
-        papers = [paper for paper in papers if (root / f"{paper.docname}.ipynb").is_file()]
-        page = f"book/themes/{theme['slug']}"
-        found.append(Theme(theme["slug"], theme["title"], page, papers))
-    return [theme for theme in found if theme.notebooks]
+    return [theme for theme in catalogue.load(root).themes if theme.notebooks]
 
 
 def runs(root, theme, paper):

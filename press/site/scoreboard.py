@@ -14,7 +14,7 @@ from labutils.claims import Record
 from labutils.formats import signed
 from labutils.statistics import VERDICTS
 from press.site import records
-from press.site.records import PAGE, PROFILES
+from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
 
 ASKED = {"greater": "more than {m}", "less": "less than −{m}", "equivalent": "within ±{m}"}
@@ -188,7 +188,7 @@ def link_claims(app, doctree, docname):
 
 
 def add_script(app, pagename, templatename, context, doctree):
-    if pagename == PAGE or 'class="records' in context.get("body", ""):
+    if 'class="table records' in context.get("body", ""):
         app.add_js_file("scoreboard.js", loading_method="defer")
 
 
