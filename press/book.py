@@ -11,7 +11,7 @@ from pathlib import Path
 
 from labutils import PROFILES
 from labutils.claims import RecordError
-from press import PressError, notebooks, records
+from press import PressError, catalogue, notebooks, records
 from press.words import duration, memory, plain, table
 
 ARCHIVE = "learning-from-less.zip"
@@ -22,12 +22,14 @@ MARKS = ("WARNING", "ERROR", "CRITICAL", "SEVERE")
 def book(root=None, archive=False):
     """Build the site into ``_build/html``; return the path of its first page.
 
+    Renews the table of contents.
     With ``archive``, also pack it into ``_build/learning-from-less.zip``, whose pages open from
     disk without a server. Nothing is executed; warnings are errors. Raises ``PressError`` with the
     warnings if there are any; the whole output is in ``_build/book.log``.
     """
     root = notebooks.book_root(root).resolve()
     started = time.monotonic()
+    catalogue.write_toc(root)
     print("Building the site from the stored outputs ...", flush=True)
     log = root / "_build" / "book.log"
     log.parent.mkdir(exist_ok=True)

@@ -173,6 +173,12 @@ def toc(root) -> str:
     return jinja.get_template(TOC).render(themes=load(root).themes)
 
 
+def write_toc(root) -> None:
+    """Write _toc.yml, unless it is as the catalogue says."""
+    file, text = Path(root) / TOC, toc(root)
+    if not file.exists() or file.read_text("utf-8") != text:
+        notebooks.write_text(text, file)
+
+
 if __name__ == "__main__":
-    book = notebooks.book_root()
-    notebooks.write_text(toc(book), book / TOC)
+    write_toc(notebooks.book_root())

@@ -29,8 +29,13 @@ def environment(root):
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    made.filters |= FILTERS | {"words": words}
+    made.filters |= FILTERS | {"sentence": sentence, "words": words}
     return made
+
+
+def sentence(text):
+    """An idea of the catalogue with a capital letter and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def words(text):

@@ -166,5 +166,6 @@ def test_every_theme_of_the_book_has_its_page():
     """Also those without a notebook, so that a first lab needs no other file."""
     for theme in catalogue.load(ROOT).themes:
         text = (ROOT / f"{theme.docname}.md").read_text("utf-8")
-        assert text.startswith(f"# {theme.title}\n\n```{{theme}} {theme.slug}\n")
-        assert len(re.findall(r"\w+", text)) > 30, "a paragraph introduces the theme"
+        assert f"\n# {theme.title}\n\n```{{theme}} {theme.slug}\n" in text
+        assert f"```{{scoreboard}} {theme.slug}\n" in text
+        assert len(re.findall(r"\w+", text)) > 45, "a paragraph introduces the theme"
