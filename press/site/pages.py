@@ -1,13 +1,15 @@
 """What stands on every page: where it comes from. And the page for addresses that do not exist."""
 
-import re
 import subprocess
+from contextlib import suppress
 from functools import cache
 from html import escape
 from pathlib import Path
 
+from labutils import __version__
 from press.site import records
 from press.site.templates import environment
+from press.words import duration
 
 # A server shows 404.html at any address, so that its own links need to know where the book begins:
 # on GitHub Pages one folder below the host, elsewhere at its root.
@@ -21,18 +23,11 @@ BASE = (
 @cache
 def version(root):
     """Version of the book and, where the sources are a git repository, the revision."""
-    text = (root / "labutils/__init__.py").read_text("utf-8")
-    words = f"Version {re.search(r'__version__ = .([^ ]+?).$', text, re.M)[1]}"
-    git = ["git", "-C", str(root)]
-    try:
-        top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True)
-        if top.returncode == 0 and Path(top.stdout.strip()).resolve() == root.resolve():
-            shown = subprocess.run(
-                [*git, "log", "-1", "--format=revision %h of %cs"], capture_output=True, text=True
-            )
-            words += f", {shown.stdout.strip()}"
-    except OSError:  # no git
-        pass
+    words = f"Version {__version__}"
+    if (root / ".git").exists():
+        git = ["git", "-C", str(root), "log", "-1", "--format=, revision %h of %cs"]
+        with suppress(OSError):  # no git
+            words += subprocess.run(git, capture_output=True, text=True).stdout.strip()
     return words
 
 
@@ -50,7 +45,7 @@ def add_provenance(app, pagename, templatename, context, doctree):
             record, environment = run.record, run.record.environment
             lines.append(
                 f"Results of this page: profile small, computed on "
-                f"{records.day(record.finished)} in {records.duration(record.duration_s)} on "
+                f"{records.day(record.finished)} in {duration(record.duration_s)} on "
                 f"{environment['device']} with Python {environment['python']} and torch "
                 f"{environment['torch']}; code {record.fingerprint}, "
                 + ("changed since." if run.stale else "unchanged since.")
@@ -60,19 +55,11 @@ def add_provenance(app, pagename, templatename, context, doctree):
 
 def not_found_page(app):
     body = environment(Path(app.srcdir)).get_template("404.html").render()
-    yield "404", {"title": "This page is not here", "body": body}, "page.html"
-
-
-def set_base(app, exception):
-    page = Path(app.outdir) / "404.html"
-    if not exception and page.exists():
-        text = page.read_text("utf-8")
-        if BASE not in text:
-            page.write_text(text.replace("<head>", f"<head>{BASE}", 1), "utf-8")
+    content = {"title": "This page is not here", "body": body, "metatags": BASE}
+    yield "404", content, "page.html"
 
 
 def setup(app):
     app.connect("html-page-context", add_provenance)
     app.connect("html-collect-pages", not_found_page)
-    app.connect("build-finished", set_base)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

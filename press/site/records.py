@@ -5,13 +5,13 @@ import io
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
 
 from labutils.claims import Record
 from labutils.statistics import VERDICTS
 from press import catalogue, staleness
+from press.records import read_history, read_record
 
 PROFILES = ("small", "full")  # smoke runs prove nothing about claims
 
@@ -47,14 +47,12 @@ def themes(root):
 
 def runs(root, theme, paper):
     """{profile: Run} of what is recorded of a notebook."""
-    found = {}
-    for profile in PROFILES:
-        path = root / f"results/{theme.slug}/{paper.slug}.{profile}.json"
-        if path.is_file():
-            record = Record.read(path)
-            stale = record.fingerprint != fingerprint(root, paper.slug)
-            found[profile] = Run(theme, paper, record, stale)
-    return found
+    found = {profile: read_record(paper.slug, profile, root) for profile in PROFILES}
+    return {
+        profile: Run(theme, paper, record, record.fingerprint != fingerprint(root, paper.slug))
+        for profile, record in found.items()
+        if record
+    }
 
 
 def all_runs(root):
@@ -73,14 +71,10 @@ def shown(root, docname):
     return next((run for run in runs if run.paper.docname == docname), None)
 
 
-def superseded(root, theme, paper):
-    """The stored lines about runs whose records were replaced since, the newest first."""
-    found = []
-    for profile in PROFILES:
-        path = root / f"results/{theme.slug}/{paper.slug}.{profile}.history.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else ()
-        found += [json.loads(line) for line in lines if line.strip()]
-    return sorted(found, key=lambda run: run["finished"], reverse=True)
+def superseded(root, paper):
+    """The runs of a notebook whose records were replaced since, the newest first."""
+    found = [old for profile in PROFILES for old in read_history(paper.slug, profile, root)]
+    return sorted(found, key=lambda old: old.finished, reverse=True)
 
 
 @cache
@@ -96,18 +90,7 @@ def count(verdicts):
 
 
 def day(timestamp):
-    return datetime.fromisoformat(timestamp).date().isoformat()
-
-
-def duration(seconds):
-    """Seconds as people say them; an em dash is not a time, so None reads as unknown."""
-    if seconds is None:
-        return "time unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    return timestamp[: len("2026-01-31")]
 
 
 # --- downloads -----------------------------------------------------------------------------------
@@ -169,10 +152,10 @@ def as_json(root):
             for run in all_runs(root)
         ],
         "superseded": [
-            run
+            {"notebook": paper.slug, **asdict(old)}
             for theme in themes(root)
             for paper in theme.notebooks
-            for run in superseded(root, theme, paper)
+            for old in superseded(root, paper)
         ],
     }
     return json.dumps(everything, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -3,14 +3,12 @@
 The tables can be read without scripts; scoreboard.js lets readers sort and filter them.
 """
 
-import json
 import re
 from html import escape
 from pathlib import Path
 
 from docutils import nodes
 
-from labutils.claims import Record
 from labutils.formats import signed
 from labutils.statistics import VERDICTS
 from press.site import records
@@ -18,11 +16,10 @@ from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
 
 ASKED = {"greater": "more than {m}", "less": "less than −{m}", "equivalent": "within ±{m}"}
-WIDTH = 240  # of the picture of an interval
 
 
 class Scoreboard(TemplateDirective):
-    """Without argument a line for each run of the book, with a theme all claims of its notebooks."""
+    """A line for each run of the book; with the name of a theme, all claims of its notebooks."""
 
     optional_arguments = 1
 
@@ -49,7 +46,7 @@ class Scoreboard(TemplateDirective):
         ]
         return self.render(
             "claims.html", theme=theme, runs=runs, verdicts=VERDICTS[:3], asked=asked,
-            measured=measured, picture=picture,
+            measured=measured, bounds=bounds,
         )  # fmt: skip
 
 
@@ -61,10 +58,9 @@ class Superseded(TemplateDirective):
         for theme in records.themes(self.root):
             for paper in theme.notebooks:
                 now = records.runs(self.root, theme, paper)
-                for old in records.superseded(self.root, theme, paper):
-                    before = claims_of(old)
-                    counts = records.count(verdict for verdict, _ in before.values())
-                    changes = differences(before, now.get(old["profile"]))
+                for old in records.superseded(self.root, paper):
+                    counts = records.count(claim.verdict.verdict for claim in old.claims)
+                    changes = differences(old.claims, now.get(old.profile))
                     rows.append((paper, old, counts, *changes))
         return self.render("superseded.html", rows=rows)
 
@@ -81,69 +77,28 @@ def measured(claim):
     return ", ".join(f"{a} {signed(means[a], scale).removeprefix('+')}" for a in claim.arms)
 
 
-def picture(claim):
-    """Where the marks of the interval's picture stand, and the picture in words."""
-    found = claim.difference
-    low, mean, high = found.low, found.mean, found.high
-    bounds = {"greater": (1,), "less": (-1,), "equivalent": (-1, 1)}[claim.direction]
-    bounds = [sign * claim.margin for sign in bounds]
-    ends = [low, high, 0.0, *bounds]
-    span = (max(ends) - min(ends)) or 1.0
-    left = min(ends) - 0.08 * span
-
-    def x(value):
-        return f"{(value - left) / (1.16 * span) * WIDTH:.1f}"
-
-    scale = max(map(abs, (low, mean, high)))
-    shown = [signed(value, scale) for value in (mean, low, high)]
-    return {
-        "zero": x(0), "bounds": [x(bound) for bound in bounds], "low": x(low), "mean": x(mean),
-        "high": x(high), "words": "difference {}, interval from {} to {}".format(*shown),
-    }  # fmt: skip
-
-
-def claims_of(line):
-    """{claim: (verdict, mean difference in points or None)} of a line of superseded results."""
-    if line["schema"] == 1:  # verdicts were stored then
-        return {
-            claim["id"]: (claim["verdict"], in_points(claim["unit"], claim["difference"]["mean"]))
-            for claim in line["claims"]
-        }
-    return claims_now(Record.from_json(json.dumps(line), "a superseded record"))
-
-
-def claims_now(record):
-    """The same of a record."""
-    verdicts = record.verdicts()
-    return {
-        claim.id: (
-            verdicts[claim.id].verdict,
-            in_points(claim.unit, claim.difference.mean) if claim.difference else None,
-        )
-        for claim in record.claims
-    }
-
-
-def in_points(unit, mean):
-    return mean if unit == "points" else None
+def bounds(claim):
+    """The margins that the claim is about, as differences."""
+    signs = {"greater": (1,), "less": (-1,), "equivalent": (-1, 1)}[claim.direction]
+    return [sign * claim.margin for sign in signs]
 
 
 def differences(before, run):
-    """(what became of each claim, the largest change of a difference in points or None)."""
-    now = claims_now(run.record) if run else {}
-    changes = [
-        f"{name}: {verdict} before, {now[name][0]} now"
-        if name in now
-        else f"{name}: {verdict}; no longer claimed"
-        for name, (verdict, _) in before.items()
-        if name not in now or now[name][0] != verdict
-    ]
-    changes += [f"{name}: new" for name in now if name not in before]
-    moved = [
-        abs(mean - now[name][1])
-        for name, (_, mean) in before.items()
-        if mean is not None and name in now and now[name][1] is not None
-    ]
+    """(what became of each old claim, the largest change of a difference in points or None)."""
+    now = {claim.id: claim for claim in run.record.claims} if run else {}
+    changes, moved = [], []
+    for claim in before:
+        was = claim.verdict.verdict
+        if claim.id not in now:
+            changes.append(f"{claim.id}: {was}; no longer claimed")
+            continue
+        verdict, difference = run.verdicts[claim.id].verdict, now[claim.id].difference
+        if verdict != was:
+            changes.append(f"{claim.id}: {was} before, {verdict} now")
+        if claim.unit == "points" and claim.difference and difference:
+            moved.append(abs(claim.difference.mean - difference.mean))
+    old = {claim.id for claim in before}
+    changes += [f"{name}: new" for name in now if name not in old]
     return changes, max(moved, default=None)
 
 

@@ -23,7 +23,6 @@ from sphinx.highlighting import PygmentsBridge
 THEME_CSS = "styles/pydata-sphinx-theme.css"
 BOOK_THEME_CSS = "styles/sphinx-book-theme.css"
 ICON_FONTS = "vendor/fontawesome/webfonts"
-COLOURS = 64  # of a picture inside a drawing
 LONG = 600  # characters of a path
 
 DARK = (
@@ -88,21 +87,10 @@ def shorter_numbers(match):
 
 
 def smaller_picture(match):
-    """Nearly the same picture in fewer bytes: greys a little blurred, or colours a little fewer."""
-    with Image.open(io.BytesIO(base64.b64decode(match[1]))) as picture:
-        if picture.convert("RGBA").getextrema()[3][0] < 255:  # something shines through
-            return webp(picture)
-        picture = picture.convert("RGB")
-        red, green, blue = picture.split()
-        if red.tobytes() == green.tobytes() == blue.tobytes():
-            return webp(picture, lossless=False, quality=90)
-        return webp(picture.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB"))
-
-
-def webp(picture, **options):
-    """A picture as the address of its own data."""
+    """The same picture in fewer bytes."""
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", **{"lossless": True, "method": 4, **options})
+    with Image.open(io.BytesIO(base64.b64decode(match[1]))) as picture:
+        picture.save(stream, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

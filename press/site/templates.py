@@ -10,10 +10,11 @@ from sphinx.util.docutils import SphinxDirective
 
 from labutils import formats
 from press.site import records
+from press.words import duration
 
 FILTERS = {
     "day": records.day,
-    "duration": records.duration,
+    "duration": duration,
     "interval": formats.interval,
     "p_value": formats.p_value,
     "signed": formats.signed,
