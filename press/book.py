@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labutils import PROFILES
 from labutils.claims import RecordError
-from press import PressError, notebooks, records
+from press import PressError, catalogue, notebooks, records
 from press.words import duration, memory, plain, table
 
 ARCHIVE = "learning-from-less.zip"
@@ -21,6 +21,7 @@ MARKS = ("WARNING", "ERROR", "CRITICAL", "SEVERE")
 def book(root=None, archive=False):
     """Build the site into ``_build/html``; return the path of its first page.
 
+    Renews the table of contents.
     With ``archive``, also pack it into ``_build/learning-from-less.zip``, whose pages open from
     disk without a server. Nothing is executed; warnings are errors. Raises ``PressError`` with the
     warnings if there are any; the whole output is in ``_build/book.log``.
@@ -31,6 +32,7 @@ def book(root=None, archive=False):
     print(
         "Building the site from the stored outputs; the output goes to _build/book.log", flush=True
     )
+    catalogue.write_toc(root)
     status = _run_sphinx(root, log)
     if status or not page.is_file():
         # Sphinx remembers pages that it has read, and would not warn about them a second time.

@@ -73,17 +73,6 @@ def test_missing_address_is_named(book):
         notebooks.setup_cell(book.root)
 
 
-def test_light_imports():
-    """The module works where torch, numpy and Jupyter are not installed."""
-    code = (
-        "import sys, labutils, press.notebooks\n"
-        "heavy = {'torch', 'numpy', 'papermill', 'nbformat', 'psutil', 'IPython', 'yaml'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ast.literal_eval(done.stdout) == []
-
-
 def test_several_files_are_replaced_or_none(tmp_path):
     notebooks.write_texts({tmp_path / "a": "old", tmp_path / "file": ""})
     with pytest.raises(OSError, match="file"):

@@ -47,8 +47,8 @@ def test_navigation(page, folder):
 
 def test_mathematics_and_figures(page, folder):
     page.goto((folder / "notebooks/rs2.html").as_uri())
-    assert page.locator(".tex").count() > 10
-    assert page.locator(".tex:not(:has(.katex-html))").count() == 0
+    assert page.locator(".math").count() > 10
+    assert page.locator(".math:not(:has(.katex-html))").count() == 0
     figure = page.locator("article figure img").first
     figure.scroll_into_view_if_needed()
     figure.evaluate("e => e.decode()")

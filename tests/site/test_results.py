@@ -7,7 +7,7 @@ import re
 import pytest
 from building import ROOT
 
-from press import notebooks, staleness
+from press import staleness
 
 BOARD = "book/scoreboard.html"
 NUMBER = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?(?:e[−+-]?\d+)?")
@@ -157,31 +157,6 @@ def test_tables_of_claims_in_chapters_equal_the_records_and_link_to_the_board(
         page.close()
 
 
-def test_landing_page_counts_what_the_ledger_holds(browser, address, recorded):
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.goto(f"{address}/book/index.html")
-    counts = {}
-    for (chapter, _), record in recorded.items():
-        if record["fingerprint"] == staleness.fingerprint(chapter, ROOT):
-            for claim in record["claims"]:
-                counts[claim["verdict"]] = counts.get(claim["verdict"], 0) + 1
-    line = page.locator(".verdict-line").inner_text()
-    for verdict, number in counts.items():
-        assert f"{number} {verdict}" in line
-    total = sum(len(record["claims"]) for record in recorded.values())
-    assert f"{sum(counts.values()) or total} claims" in line
-    assert ("has changed since" in line) == (sum(counts.values()) < total)
-    assert page.locator("li.chapter-card").count() == 5
-    boxes = page.locator("li.chapter-card").evaluate_all(
-        "cards => cards.map(c => c.getBoundingClientRect().bottom)"
-    )
-    assert max(boxes) <= 900, "the cards do not fit on one screen"
-    for chapter in notebooks.chapters(ROOT):
-        card = page.locator("li.chapter-card", has=page.locator(f"a[href*='{chapter}.html']"))
-        assert card.locator(".card-figure img").evaluate("e => e.decode().then(() => 1)") == 1
-        assert card.get_by_role("link", name="Run in Colab").count() == 1
-        assert re.search(r"small: .+; full: .+", card.locator(".card-times").inner_text())
-    page.close()
 
 
 def test_superseded_runs_show(board):
