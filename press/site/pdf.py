@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from labutils import __version__
 from press import PressError
+from press.site.templates import environment
 
 FILE = "learning-from-less.pdf"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

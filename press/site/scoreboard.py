@@ -46,7 +46,7 @@ class Scoreboard(TemplateDirective):
         ]
         return self.render(
             "claims.html", theme=theme, runs=runs, verdicts=VERDICTS[:3], asked=asked,
-            measured=measured, bounds=bounds,
+            measured=measured, marks=marks,
         )  # fmt: skip
 
 
@@ -77,10 +77,18 @@ def measured(claim):
     return ", ".join(f"{a} {signed(means[a], scale).removeprefix('+')}" for a in claim.arms)
 
 
-def bounds(claim):
-    """The margins that the claim is about, as differences."""
+def marks(claim):
+    """[(mark, its beginning, its end), ...] of the picture of an interval, in % of the width."""
+    found = claim.difference
     signs = {"greater": (1,), "less": (-1,), "equivalent": (-1, 1)}[claim.direction]
-    return [sign * claim.margin for sign in signs]
+    bounds = [("bound", sign * claim.margin, sign * claim.margin) for sign in signs]
+    interval = [("range", found.low, found.high), ("mean", found.mean, found.mean)]
+    places = [("zero", 0.0, 0.0), *bounds, *interval]
+    ends = [end for _, *both in places for end in both]
+    left, span = min(ends), (max(ends) - min(ends)) or 1.0
+    return [
+        (name, *(f"{8 + 84 * (end - left) / span:.1f}" for end in both)) for name, *both in places
+    ]
 
 
 def differences(before, run):
