@@ -109,37 +109,22 @@ def as_csv(root):
 def row(run, claim):
     """{column: value} of a claim; None is an empty field."""
     record, verdict, paper = run.record, run.verdicts[claim.id], claim.paper or {}
-    difference = asdict(claim.difference) if claim.difference else {}
-    mean = {arm: sum(values) / len(values) for arm, values in claim.values.items()}
-    first, second = claim.arms
+    difference, environment = claim.difference, record.environment
+    first, second = ((arm, sum(claim.values[arm]) / len(claim.values[arm])) for arm in claim.arms)
     return {
-        "notebook": record.notebook,
-        "theme": run.theme.slug,
-        "profile": record.profile,
-        "claim": claim.id,
-        "statement": claim.statement,
-        "source": claim.source,
-        "primary": claim.primary,
-        "where": claim.where,
+        "notebook": record.notebook, "theme": run.theme.slug, "profile": record.profile,
+        "claim": claim.id, "statement": claim.statement, "source": claim.source,
+        "primary": claim.primary, "where": claim.where,
         **{f"paper_{name}": paper.get(name) for name in ("value", "unit", "source")},
-        "first_arm": first,
-        "second_arm": second,
-        "direction": claim.direction,
-        "margin": claim.margin,
-        "unit": claim.unit,
-        "first_mean": mean[first],
-        "second_mean": mean[second],
-        "difference": difference.get("mean"),
-        **{name: difference.get(name) for name in ("low", "high", "confidence", "n")},
-        "verdict": verdict.verdict,
-        "p": verdict.p,
-        "adjusted_p": verdict.adjusted,
-        "stale": run.stale,
-        "finished": record.finished,
-        **{name: record.environment.get(name) for name in ("device", "python", "torch")},
-        "labutils": record.environment.get("labutils"),
+        "first_arm": first[0], "second_arm": second[0], "direction": claim.direction,
+        "margin": claim.margin, "unit": claim.unit, "first_mean": first[1],
+        "second_mean": second[1], "difference": difference and difference.mean,
+        **{k: difference and getattr(difference, k) for k in ("low", "high", "confidence", "n")},
+        "verdict": verdict.verdict, "p": verdict.p, "adjusted_p": verdict.adjusted,
+        "stale": run.stale, "finished": record.finished,
+        **{name: environment.get(name) for name in ("device", "python", "torch", "labutils")},
         "code": record.fingerprint,
-    }
+    }  # fmt: skip
 
 
 def as_json(root):

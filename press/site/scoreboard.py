@@ -110,27 +110,11 @@ def differences(before, run):
     return changes, max(moved, default=None)
 
 
-# --- links from notebooks ------------------------------------------------------------------------
-
-
-def mark_claims(app, doctree):
-    """Give the section that holds a notebook's `claims` cell the anchor `claims`.
-
-    Notebooks may name and place that section as they like; the scoreboard still finds it.
-    """
-    for found in doctree.findall(nodes.container):
-        if "tag_claims" in found["classes"]:
-            place = found.parent
-            while place is not None and not isinstance(place, nodes.section):
-                place = place.parent
-            place = place if place is not None else found
-            if "claims" not in place["ids"]:
-                place["ids"].append("claims")
-            return
-
-
 def link_claims(app, doctree, docname):
-    """Link the statements in a notebook's table of claims to the table of its theme."""
+    """Link a notebook's table of claims to that of its theme; give it an anchor for the way back."""
+    cells = [c for c in doctree.findall(nodes.container) if "tag_claims" in c["classes"]]
+    if cells:
+        cells[0]["ids"].append("table-of-claims")
     run = records.shown(Path(app.srcdir), docname)
     if run is None or run.theme.docname not in app.env.found_docs:
         return
@@ -143,11 +127,9 @@ def link_claims(app, doctree, docname):
             return match[0]
         return f'<td><a href="{page}#{anchors[words]}">{words}</a></td>'
 
-    for found in doctree.findall(nodes.container):
-        if "tag_claims" in found["classes"]:
-            for raw in list(found.findall(nodes.raw)):
-                text = re.sub(r"<td>([^<]*)</td>", linked, raw.astext())
-                raw.replace_self(nodes.raw(text, text, **raw.attributes))
+    for raw in [raw for cell in cells for raw in cell.findall(nodes.raw)]:
+        text = re.sub(r"<td>([^<]*)</td>", linked, raw.astext())
+        raw.replace_self(nodes.raw(text, text, **raw.attributes))
 
 
 def add_script(app, pagename, templatename, context, doctree):
@@ -158,7 +140,6 @@ def add_script(app, pagename, templatename, context, doctree):
 def setup(app):
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("superseded", Superseded)
-    app.connect("doctree-read", mark_claims)
     app.connect("doctree-resolved", link_claims)
     app.connect("html-page-context", add_script)
     app.connect("build-finished", records.write_downloads)

@@ -42,7 +42,7 @@ def test_navigation(page, folder):
     page.locator("table.runs-table a[href*='#claims-of-']").first.click()
     page.wait_for_url("**/book/themes/*.html#claims-of-*")
     page.get_by_role("link", name="In the notebook").first.click()
-    page.wait_for_url("**/notebooks/*/*.html#claims")
+    page.wait_for_url("**/notebooks/*/*.html#table-of-claims")
     page.locator("a.right-next").click()
     page.locator("article h1").first.wait_for()
 
