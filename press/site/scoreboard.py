@@ -24,26 +24,22 @@ class Scoreboard(TemplateDirective):
     optional_arguments = 1
 
     def content_nodes(self):
-        themes = records.themes(self.root)
         if not self.arguments:
             rows = [
                 (theme, paper, profile, records.runs(self.root, theme, paper).get(profile))
-                for theme in themes
-                for paper in theme.notebooks
+                for theme, paper in records.notebooks(self.root)
                 for profile in (PROFILES if paper.kind == "chapter" else PROFILES[:1])
             ]
             return self.render("runs.html", rows=rows)
-        theme = next((theme for theme in themes if theme.slug == self.arguments[0]), None)
+        themes = {theme.slug: theme for theme in records.themes(self.root)}
+        theme = themes.get(self.arguments[0])
         if theme is None:
-            known = ", ".join(theme.slug for theme in themes)
+            # A theme of the catalogue without a notebook has no page in the book yet.
+            known = ", ".join(themes)
             raise self.error(
-                f"no theme with notebooks is called {self.arguments[0]!r}; there are {known}"
+                f"no theme with notebooks is called {self.arguments[0]!r}; {known} are"
             )
-        runs = [
-            run
-            for paper in theme.notebooks
-            for run in records.runs(self.root, theme, paper).values()
-        ]
+        runs = [run for run in records.all_runs(self.root) if run.theme == theme]
         return self.render(
             "claims.html", theme=theme, runs=runs, verdicts=VERDICTS[:3], asked=asked,
             measured=measured, marks=marks,
@@ -55,13 +51,12 @@ class Superseded(TemplateDirective):
 
     def content_nodes(self):
         rows = []
-        for theme in records.themes(self.root):
-            for paper in theme.notebooks:
-                now = records.runs(self.root, theme, paper)
-                for old in records.superseded(self.root, paper):
-                    counts = records.count(claim.verdict.verdict for claim in old.claims)
-                    changes = differences(old.claims, now.get(old.profile))
-                    rows.append((paper, old, counts, *changes))
+        for theme, paper in records.notebooks(self.root):
+            now = records.runs(self.root, theme, paper)
+            for old in records.superseded(self.root, paper):
+                counts = records.count(claim.verdict.verdict for claim in old.claims)
+                changes = differences(old.claims, now.get(old.profile))
+                rows.append((paper, old, counts, *changes))
         return self.render("superseded.html", rows=rows)
 
 
@@ -111,7 +106,7 @@ def differences(before, run):
 
 
 def link_claims(app, doctree, docname):
-    """Link a notebook's table of claims to that of its theme; give it an anchor for the way back."""
+    """Link a notebook's table of claims to that of its theme, and give it an anchor."""
     cells = [c for c in doctree.findall(nodes.container) if "tag_claims" in c["classes"]]
     if cells:
         cells[0]["ids"].append("table-of-claims")
