@@ -113,7 +113,7 @@ def _check(rows, entries) -> None:
         "short": (str.strip, "a short name"),
         "key": (entries.__contains__, f"a key of {' or '.join(BIBLIOGRAPHIES)}"),
         "kind": (KINDS.__contains__, f"one of {', '.join(KINDS)}"),
-        "near": (chapters.__contains__, f"one of the chapters {', '.join(chapters)}"),
+        "near": (chapters.__contains__, f"one of the chapters {', '.join(map(str, chapters))}"),
         "idea": (re.compile(rf".{{1,{LETTERS}}}(?<!\.)").fullmatch, idea),
         "figure": (str.strip, "the name of a figure in the notebook"),
     }

@@ -48,7 +48,7 @@ def test_navigation_shows_the_theme_of_the_notebook_that_is_open(at, themes):
     for theme in themes:
         page = at(theme.notebooks[0].docname)
         side = page.locator(".bd-sidebar-primary")
-        assert side.locator("li.current.active a").inner_text() == theme.notebooks[0].heading
+        assert side.locator("li.active > a.current").inner_text() == theme.notebooks[0].heading
         for paper in theme.notebooks:
             assert side.get_by_role("link", name=paper.heading, exact=True).is_visible()
 
