@@ -61,7 +61,7 @@ def all_runs(root):
     return found
 
 
-def runs(root, theme, paper):
+def runs(root, paper):
     """{profile: Run} of what is recorded of a notebook."""
     found = (run for run in all_runs(root) if run.paper == paper)
     return {run.record.profile: run for run in found}

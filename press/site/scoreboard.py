@@ -26,7 +26,7 @@ class Scoreboard(TemplateDirective):
     def content_nodes(self):
         if not self.arguments:
             rows = [
-                (theme, paper, profile, records.runs(self.root, theme, paper).get(profile))
+                (theme, paper, profile, records.runs(self.root, paper).get(profile))
                 for theme, paper in records.notebooks(self.root)
                 for profile in (PROFILES if paper.kind == "chapter" else PROFILES[:1])
             ]
@@ -34,10 +34,9 @@ class Scoreboard(TemplateDirective):
         themes = {theme.slug: theme for theme in records.themes(self.root)}
         theme = themes.get(self.arguments[0])
         if theme is None:
-            # A theme of the catalogue without a notebook has no page in the book yet.
-            known = ", ".join(themes)
             raise self.error(
-                f"no theme with notebooks is called {self.arguments[0]!r}; {known} are"
+                f"no theme with a notebook is called {self.arguments[0]!r}; those with one are "
+                + ", ".join(themes)
             )
         runs = [run for run in records.all_runs(self.root) if run.theme == theme]
         return self.render(
@@ -51,8 +50,8 @@ class Superseded(TemplateDirective):
 
     def content_nodes(self):
         rows = []
-        for theme, paper in records.notebooks(self.root):
-            now = records.runs(self.root, theme, paper)
+        for _, paper in records.notebooks(self.root):
+            now = records.runs(self.root, paper)
             for old in records.superseded(self.root, paper):
                 counts = records.count(claim.verdict.verdict for claim in old.claims)
                 changes = differences(old.claims, now.get(old.profile))

@@ -1,10 +1,9 @@
 """Makes the built site light, after Sphinx has written it. Nothing of what a page shows is lost.
 
 Figures: numbers get two decimals, pictures inside of drawings fewer bytes, and a style lets black
-and white change places in dark mode. Styles: rules for classes that occur nowhere
-are left out. Icons: the fonts keep the few that are used, and the script that would draw them a
-second time is not loaded. Pages: images load when they come near; only the search page loads the
-search index; code carries no marks that no style shows.
+and white change places in dark mode. Styles: rules for classes that occur nowhere are left out.
+Icons: fonts keep the few that are used, no script draws them again. Pages: images load when they
+come near; only the search page loads the index; code carries no marks that no style shows.
 """
 
 import base64
