@@ -51,7 +51,7 @@ class BookDirective(TemplateDirective):
             "page": self.link(paper.docname),
             "claims": self.link(theme.docname, f"#claims-of-{paper.slug}"),
             "colab": self.colab(paper),
-            "runs": records.runs(self.root, theme, paper),
+            "runs": records.runs(self.root, paper),
             "profiles": PROFILES if paper.kind == "chapter" else PROFILES[:1],
         }
 

@@ -3,21 +3,11 @@
 import subprocess
 from contextlib import suppress
 from functools import cache
-from html import escape
 from pathlib import Path
 
 from labutils import __version__
 from press.site import records
 from press.site.templates import environment
-from press.words import duration
-
-# A server shows 404.html at any address, so that its own links need to know where the book begins:
-# on GitHub Pages one folder below the host, elsewhere at its root.
-BASE = (
-    "<script>if (location.protocol !== 'file:') document.write('<base href=\"' + "
-    "(location.hostname.endsWith('.github.io') ? '/' + location.pathname.split('/')[1] : '') "
-    "+ '/\">')</script>"
-)
 
 
 @cache
@@ -33,30 +23,20 @@ def version(root):
 
 def add_provenance(app, pagename, templatename, context, doctree):
     """Say at the end of a page which book it is from, and where its results were computed."""
-    if doctree is None:
-        return
-    root = Path(app.srcdir)
-    lines = [f"{version(root)}."]
-    if pagename.startswith("notebooks/"):
-        run = records.shown(root, pagename)
-        if run is None:
-            lines.append("The results of this page have no record yet.")
-        else:
-            record, environment = run.record, run.record.environment
-            lines.append(
-                f"Results of this page: profile small, computed on "
-                f"{records.day(record.finished)} in {duration(record.duration_s)} on "
-                f"{environment['device']} with Python {environment['python']} and torch "
-                f"{environment['torch']}; code {record.fingerprint}, "
-                + ("changed since." if run.stale else "unchanged since.")
-            )
-    context["body"] += f'<p class="provenance">{escape(" ".join(lines))}</p>'
+    if doctree is not None:
+        root = Path(app.srcdir)
+        context["body"] += environment(root).get_template("provenance.html").render(
+            version=version(root), run=records.shown(root, pagename),
+            notebook=pagename.startswith("notebooks/"),
+        )  # fmt: skip
 
 
 def not_found_page(app):
-    body = environment(Path(app.srcdir)).get_template("404.html").render()
-    content = {"title": "This page is not here", "body": body, "metatags": BASE}
-    yield "404", content, "page.html"
+    body, head = (
+        environment(Path(app.srcdir)).get_template(name).render()
+        for name in ("404.html", "404-head.html")
+    )
+    yield "404", {"title": "This page is not here", "body": body, "metatags": head}, "page.html"
 
 
 def setup(app):

@@ -30,13 +30,9 @@ MARGIN_MM, FOOT_MM, WIDTH_MM = 16, 18, 210  # of A4
 # As wide as the text of a sheet, in pixels of CSS; the height does not matter.
 VIEWPORT = {"width": round((WIDTH_MM - 2 * MARGIN_MM) * 96 / 25.4), "height": 1000}
 
-FOOT = """html {{ counter-reset: page {before}; }}
-@page {{
-  @bottom-left {{ content: {title}; font: 8pt sans-serif; color: #52616b; }}
-  @bottom-right {{ content: counter(page); font: 8pt sans-serif; color: #52616b; }}
-}}"""
 TEMPLATES = environment(Path(__file__).resolve().parents[2])
 PREPARE = TEMPLATES.get_template("pdf-page.js").render()
+FOOT, FRONT = map(TEMPLATES.get_template, ("pdf-foot.css", "pdf-front.html"))
 
 
 @contextlib.contextmanager
@@ -115,12 +111,11 @@ def write(site, parts, target, browser, title, subtitle=""):
             tab.goto(file.as_uri())
             headings[page] = tab.evaluate(PREPARE)
             name = json.dumps(headings[page][0]["title"], ensure_ascii=False)
-            tab.add_style_tag(content=FOOT.format(before=before, title=name))
+            tab.add_style_tag(content=FOOT.render(before=before, title=name))
             printed[page], first[page] = sheets(tab), before
             before += len(printed[page].pages)
-        front = TEMPLATES.get_template("pdf-front.html")
         tab.set_content(
-            front.render(
+            FRONT.render(
                 title=title, subtitle=subtitle, parts=parts, files=files, headings=headings,
                 first=first,
             )

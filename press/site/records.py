@@ -45,42 +45,38 @@ def themes(root):
     return [theme for theme in catalogue.load(root).themes if theme.notebooks]
 
 
-def runs(root, theme, paper):
-    """{profile: Run} of what is recorded of a notebook."""
-    found = {profile: read_record(paper.slug, profile, root) for profile in PROFILES}
-    return {
-        profile: Run(theme, paper, record, record.fingerprint != fingerprint(root, paper.slug))
-        for profile, record in found.items()
-        if record
-    }
+def notebooks(root):
+    """[(theme, paper), ...] of all notebooks, in the order of the book."""
+    return [(theme, paper) for theme in themes(root) for paper in theme.notebooks]
 
 
+@cache
 def all_runs(root):
     """Every recorded run, in the order of the book."""
-    return [
-        run
-        for theme in themes(root)
-        for paper in theme.notebooks
-        for run in runs(root, theme, paper).values()
-    ]
+    found = []
+    for theme, paper in notebooks(root):
+        code = staleness.fingerprint(paper.slug, root)
+        records = (read_record(paper.slug, profile, root) for profile in PROFILES)
+        found += [Run(theme, paper, r, r.fingerprint != code) for r in records if r]
+    return found
+
+
+def runs(root, paper):
+    """{profile: Run} of what is recorded of a notebook."""
+    found = (run for run in all_runs(root) if run.paper == paper)
+    return {run.record.profile: run for run in found}
 
 
 def shown(root, docname):
     """The run whose outputs the page of a notebook shows, of profile small; None without one."""
-    runs = (run for run in all_runs(root) if run.record.profile == "small")
-    return next((run for run in runs if run.paper.docname == docname), None)
+    found = (run for run in all_runs(root) if run.paper.docname == docname)
+    return next((run for run in found if run.record.profile == "small"), None)
 
 
 def superseded(root, paper):
     """The runs of a notebook whose records were replaced since, the newest first."""
     found = [old for profile in PROFILES for old in read_history(paper.slug, profile, root)]
     return sorted(found, key=lambda old: old.finished, reverse=True)
-
-
-@cache
-def fingerprint(root, slug):
-    """Fingerprint of the notebook's code as it stands; None if it cannot be found."""
-    return staleness.fingerprint(slug, root)
 
 
 def count(verdicts):
@@ -109,37 +105,22 @@ def as_csv(root):
 def row(run, claim):
     """{column: value} of a claim; None is an empty field."""
     record, verdict, paper = run.record, run.verdicts[claim.id], claim.paper or {}
-    difference = asdict(claim.difference) if claim.difference else {}
-    mean = {arm: sum(values) / len(values) for arm, values in claim.values.items()}
-    first, second = claim.arms
+    difference, environment = claim.difference, record.environment
+    first, second = ((arm, sum(claim.values[arm]) / len(claim.values[arm])) for arm in claim.arms)
     return {
-        "notebook": record.notebook,
-        "theme": run.theme.slug,
-        "profile": record.profile,
-        "claim": claim.id,
-        "statement": claim.statement,
-        "source": claim.source,
-        "primary": claim.primary,
-        "where": claim.where,
+        "notebook": record.notebook, "theme": run.theme.slug, "profile": record.profile,
+        "claim": claim.id, "statement": claim.statement, "source": claim.source,
+        "primary": claim.primary, "where": claim.where,
         **{f"paper_{name}": paper.get(name) for name in ("value", "unit", "source")},
-        "first_arm": first,
-        "second_arm": second,
-        "direction": claim.direction,
-        "margin": claim.margin,
-        "unit": claim.unit,
-        "first_mean": mean[first],
-        "second_mean": mean[second],
-        "difference": difference.get("mean"),
-        **{name: difference.get(name) for name in ("low", "high", "confidence", "n")},
-        "verdict": verdict.verdict,
-        "p": verdict.p,
-        "adjusted_p": verdict.adjusted,
-        "stale": run.stale,
-        "finished": record.finished,
-        **{name: record.environment.get(name) for name in ("device", "python", "torch")},
-        "labutils": record.environment.get("labutils"),
+        "first_arm": first[0], "second_arm": second[0], "direction": claim.direction,
+        "margin": claim.margin, "unit": claim.unit, "first_mean": first[1],
+        "second_mean": second[1], "difference": difference and difference.mean,
+        **{k: difference and getattr(difference, k) for k in ("low", "high", "confidence", "n")},
+        "verdict": verdict.verdict, "p": verdict.p, "adjusted_p": verdict.adjusted,
+        "stale": run.stale, "finished": record.finished,
+        **{name: environment.get(name) for name in ("device", "python", "torch", "labutils")},
         "code": record.fingerprint,
-    }
+    }  # fmt: skip
 
 
 def as_json(root):
@@ -153,8 +134,7 @@ def as_json(root):
         ],
         "superseded": [
             {"notebook": paper.slug, **asdict(old)}
-            for theme in themes(root)
-            for paper in theme.notebooks
+            for _, paper in notebooks(root)
             for old in superseded(root, paper)
         ],
     }

@@ -24,29 +24,24 @@ class Scoreboard(TemplateDirective):
     optional_arguments = 1
 
     def content_nodes(self):
-        themes = records.themes(self.root)
         if not self.arguments:
             rows = [
-                (theme, paper, profile, records.runs(self.root, theme, paper).get(profile))
-                for theme in themes
-                for paper in theme.notebooks
+                (theme, paper, profile, records.runs(self.root, paper).get(profile))
+                for theme, paper in records.notebooks(self.root)
                 for profile in (PROFILES if paper.kind == "chapter" else PROFILES[:1])
             ]
             return self.render("runs.html", rows=rows)
-        theme = next((theme for theme in themes if theme.slug == self.arguments[0]), None)
+        themes = {theme.slug: theme for theme in records.themes(self.root)}
+        theme = themes.get(self.arguments[0])
         if theme is None:
-            known = ", ".join(theme.slug for theme in themes)
             raise self.error(
-                f"no theme with notebooks is called {self.arguments[0]!r}; there are {known}"
+                f"no theme with a notebook is called {self.arguments[0]!r}; those with one are "
+                + ", ".join(themes)
             )
-        runs = [
-            run
-            for paper in theme.notebooks
-            for run in records.runs(self.root, theme, paper).values()
-        ]
+        runs = [run for run in records.all_runs(self.root) if run.theme == theme]
         return self.render(
             "claims.html", theme=theme, runs=runs, verdicts=VERDICTS[:3], asked=asked,
-            measured=measured, bounds=bounds,
+            measured=measured, marks=marks,
         )  # fmt: skip
 
 
@@ -55,13 +50,12 @@ class Superseded(TemplateDirective):
 
     def content_nodes(self):
         rows = []
-        for theme in records.themes(self.root):
-            for paper in theme.notebooks:
-                now = records.runs(self.root, theme, paper)
-                for old in records.superseded(self.root, paper):
-                    counts = records.count(claim.verdict.verdict for claim in old.claims)
-                    changes = differences(old.claims, now.get(old.profile))
-                    rows.append((paper, old, counts, *changes))
+        for _, paper in records.notebooks(self.root):
+            now = records.runs(self.root, paper)
+            for old in records.superseded(self.root, paper):
+                counts = records.count(claim.verdict.verdict for claim in old.claims)
+                changes = differences(old.claims, now.get(old.profile))
+                rows.append((paper, old, counts, *changes))
         return self.render("superseded.html", rows=rows)
 
 
@@ -77,10 +71,18 @@ def measured(claim):
     return ", ".join(f"{a} {signed(means[a], scale).removeprefix('+')}" for a in claim.arms)
 
 
-def bounds(claim):
-    """The margins that the claim is about, as differences."""
+def marks(claim):
+    """[(mark, its beginning, its end), ...] of the picture of an interval, in % of the width."""
+    found = claim.difference
     signs = {"greater": (1,), "less": (-1,), "equivalent": (-1, 1)}[claim.direction]
-    return [sign * claim.margin for sign in signs]
+    bounds = [("bound", sign * claim.margin, sign * claim.margin) for sign in signs]
+    interval = [("range", found.low, found.high), ("mean", found.mean, found.mean)]
+    places = [("zero", 0.0, 0.0), *bounds, *interval]
+    ends = [end for _, *both in places for end in both]
+    left, span = min(ends), (max(ends) - min(ends)) or 1.0
+    return [
+        (name, *(f"{8 + 84 * (end - left) / span:.1f}" for end in both)) for name, *both in places
+    ]
 
 
 def differences(before, run):
@@ -102,27 +104,11 @@ def differences(before, run):
     return changes, max(moved, default=None)
 
 
-# --- links from notebooks ------------------------------------------------------------------------
-
-
-def mark_claims(app, doctree):
-    """Give the section that holds a notebook's `claims` cell the anchor `claims`.
-
-    Notebooks may name and place that section as they like; the scoreboard still finds it.
-    """
-    for found in doctree.findall(nodes.container):
-        if "tag_claims" in found["classes"]:
-            place = found.parent
-            while place is not None and not isinstance(place, nodes.section):
-                place = place.parent
-            place = place if place is not None else found
-            if "claims" not in place["ids"]:
-                place["ids"].append("claims")
-            return
-
-
 def link_claims(app, doctree, docname):
-    """Link the statements in a notebook's table of claims to the table of its theme."""
+    """Link a notebook's table of claims to that of its theme, and give it an anchor."""
+    cells = [c for c in doctree.findall(nodes.container) if "tag_claims" in c["classes"]]
+    if cells:
+        cells[0]["ids"].append("table-of-claims")
     run = records.shown(Path(app.srcdir), docname)
     if run is None or run.theme.docname not in app.env.found_docs:
         return
@@ -135,11 +121,9 @@ def link_claims(app, doctree, docname):
             return match[0]
         return f'<td><a href="{page}#{anchors[words]}">{words}</a></td>'
 
-    for found in doctree.findall(nodes.container):
-        if "tag_claims" in found["classes"]:
-            for raw in list(found.findall(nodes.raw)):
-                text = re.sub(r"<td>([^<]*)</td>", linked, raw.astext())
-                raw.replace_self(nodes.raw(text, text, **raw.attributes))
+    for raw in [raw for cell in cells for raw in cell.findall(nodes.raw)]:
+        text = re.sub(r"<td>([^<]*)</td>", linked, raw.astext())
+        raw.replace_self(nodes.raw(text, text, **raw.attributes))
 
 
 def add_script(app, pagename, templatename, context, doctree):
@@ -150,7 +134,6 @@ def add_script(app, pagename, templatename, context, doctree):
 def setup(app):
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("superseded", Superseded)
-    app.connect("doctree-read", mark_claims)
     app.connect("doctree-resolved", link_claims)
     app.connect("html-page-context", add_script)
     app.connect("build-finished", records.write_downloads)

@@ -1,10 +1,9 @@
 """Makes the built site light, after Sphinx has written it. Nothing of what a page shows is lost.
 
 Figures: numbers get two decimals, pictures inside of drawings fewer bytes, and a style lets black
-and white change places in dark mode. Styles: rules for classes that occur nowhere
-are left out. Icons: the fonts keep the few that are used, and the script that would draw them a
-second time is not loaded. Pages: images load when they come near; only the search page loads the
-search index; code carries no marks that no style shows.
+and white change places in dark mode. Styles: rules for classes that occur nowhere are left out.
+Icons: fonts keep the few that are used, no script draws them again. Pages: images load when they
+come near; only the search page loads the index; code carries no marks that no style shows.
 """
 
 import base64
@@ -25,15 +24,7 @@ BOOK_THEME_CSS = "styles/sphinx-book-theme.css"
 ICON_FONTS = "vendor/fontawesome/webfonts"
 LONG = 600  # characters of a path
 
-DARK = (
-    "<style>@media (prefers-color-scheme:dark){svg{fill:#dfe5e9}"
-    'path[style*="fill: #ffffff"]{fill:none!important}'
-    '[style*="fill: #000000"]{fill:#dfe5e9!important}'
-    '[style*="stroke: #000000"]{stroke:#dfe5e9!important}'
-    '[style*="fill: #222222"]{fill:#dfe5e9!important}'  # the black of labutils.plots
-    '[style*="stroke: #222222"]{stroke:#dfe5e9!important}'
-    '[style*="stroke: #ffffff"]{stroke:#14181e!important}}</style>'
-)
+DARK = Path(__file__).parents[2] / "book/_templates/figure-dark.css"
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -55,7 +46,8 @@ def slim(svg):
     svg = re.sub(r'(?<= )(?:d|x|y|points)="[^"]*"', shorter_numbers, svg)
     svg = re.sub(r"translate\([^)]*\)", shorter_numbers, svg)
     svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", smaller_picture, svg)
-    return re.sub(r"(<svg[^>]*>)", rf"\1{DARK}", svg, count=1)
+    style = f"<style>{' '.join(DARK.read_text('utf-8').split())}</style>"
+    return re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
 
 
 # Signs that follow each other, each clipped by itself to the same area
@@ -102,10 +94,6 @@ SEARCH = re.compile(
 )
 # A list whose items are not of the role listitem; the items' own role is out of date as well.
 LIST_ROLES = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
-AS_IT_STANDS = re.compile(
-    r"(<(?:pre|script|style|textarea)\b.*?</(?:pre|script|style|textarea)>)", re.S
-)
-INDENT = re.compile(r"\n\s+(?=<)")
 PICTURE = re.compile(r'<img (?![^>]*loading=)([^>]*src="([^"]*_images/[^"]*)"[^>]*?)\s*/?>')
 
 
@@ -118,9 +106,6 @@ def slim_pages(folder):
         if file != folder / "search.html":
             text = SEARCH.sub("", text)
         text = PICTURE.sub(lambda m, page=file: lazy(m, page), text)
-        parts = AS_IT_STANDS.split(text)
-        parts[::2] = [INDENT.sub("\n", part) for part in parts[::2]]
-        text = "".join(parts)
         if text != old:
             file.write_text(text, "utf-8")
         texts.append(text)

@@ -17,7 +17,6 @@ FILTERS = {
     "duration": duration,
     "interval": formats.interval,
     "p_value": formats.p_value,
-    "signed": formats.signed,
 }
 
 

@@ -168,8 +168,8 @@ def test_stale_record_shows_no_verdict_on_cards(states):
 
 def test_claims_of_a_theme_link_to_those_of_the_notebook_and_badges_back(states):
     pages = states["fresh"]
-    assert f'href="../../notebooks/choosing-data/{CHAPTER}.html#claims"' in pages["theme"]
-    assert 'id="claims"' in pages["chapter"]
+    assert f'href="../../notebooks/choosing-data/{CHAPTER}.html#table-of-claims"' in pages["theme"]
+    assert 'id="table-of-claims"' in pages["chapter"]
     back = f"book/themes/choosing-data.html#claims-of-{CHAPTER}"
     assert f'href="../../{back}"' in pages["chapter"]
     assert f'href="{back.removeprefix("book/")}"' in pages["index"]
