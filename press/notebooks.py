@@ -31,7 +31,7 @@ def book_root(root=None):
 
 def chapters(root=None):
     """Return the names of all chapters, ``["clip", ...]``, in the order of the book."""
-    return sorted(path.stem for path in (book_root(root) / "notebooks").glob("*.ipynb"))
+    return sorted(path.stem for path in (book_root(root) / "notebooks").glob("*/*.ipynb"))
 
 
 def path(chapter, root=None):

@@ -1,9 +1,47 @@
-"""What all tests share."""
+"""What all tests share: threads, profiles, and the order in which they run side by side."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # One thread for each worker: several run side by side, and sums do not depend on the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests never write into the stored results, and never read data that is not shipped.
 os.environ.pop("LABUTILS_PROFILE", None)
 os.environ.pop("LABUTILS_RESULTS", None)
+
+SITE = Path(__file__).parent / "site"
+BUILT = {"book", "browser"}  # fixtures of tests/site that build the site or open a browser
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.path.parent == SITE and not BUILT.isdisjoint(item.fixturenames):
+            item.add_marker("browser")
+        # Tests are test_fixmatch_saa_*.py, the notebook is fixmatch-saa: -k takes the latter too.
+        item.extra_keyword_matches.add(item.path.stem.replace("_", "-"))
+    if hasattr(config, "workerinput"):  # of xdist
+        share_out(items)
+
+
+def share_out(items):
+    """Sort the tests for workers that each take the next group; long ones must not come last.
+
+    A notebook is a group of its own, elsewhere a file is: its fixtures are made once. One worker
+    begins with the site, for which all files of tests/site wait; the others begin with notebooks.
+    """
+    site = next((item.path for item in items if item.get_closest_marker("browser")), None)
+
+    def place(item):
+        if item.get_closest_marker("notebook"):
+            return 1
+        if item.path == site:
+            return 0
+        return 2 if item.path.parent == SITE or item.get_closest_marker("slow") else 3
+
+    items.sort(key=place)
+    for item in items:
+        if not item.get_closest_marker("notebook"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
