@@ -18,7 +18,9 @@ def not_judged(record):
 def test_notebook_runs(slug, tmp_path, stored):
     last = smoke.remembered(slug)
     if last.get("key") == smoke.key(slug):
-        pytest.skip(f"green since {last['finished']}, nothing changed; `rm -r _build/smoke` runs it")
+        pytest.skip(
+            f"green since {last['finished']}, nothing changed; `rm -r _build/smoke` runs it"
+        )
     record = smoke.run(slug, tmp_path)
     assert (record.notebook, record.profile) == (slug, "smoke")
     assert not_judged(record)

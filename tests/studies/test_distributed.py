@@ -13,6 +13,8 @@ from torch import nn
 from press import notebooks
 from studies import distributed
 
+pytestmark = pytest.mark.slow  # no record of the book depends on this
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("data_parallel.py")
 CHAPTERS = [name for name in distributed.TASKS if name in notebooks.chapters(ROOT)]
