@@ -26,6 +26,14 @@ def pytest_collection_modifyitems(config, items):
         share_out(items)
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
+
+
 def share_out(items):
     """Sort the tests for workers that each take the next group; long ones must not come last.
 
