@@ -12,7 +12,7 @@ os.environ.pop("LABUTILS_PROFILE", None)
 os.environ.pop("LABUTILS_RESULTS", None)
 
 SITE = Path(__file__).parent / "site"
-BUILT = {"book", "browser"}  # fixtures of tests/site that build the site or open a browser
+BUILT = {"book", "browser", "states"}  # fixtures of tests/site that build one or open a browser
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
