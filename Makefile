@@ -10,7 +10,7 @@ PROFILE ?= small
 CHAPTERS ?=
 PYTEST_ARGS ?=
 # One file stays on one core; of notebooks, each may go to another (tests/conftest.py).
-SIDE_BY_SIDE := -n auto --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := -n auto --dist loadfile
 
 # The first Python from 3.11 on that can make a virtual environment; `make PYTHON=...` overrides it.
 NEEDED := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))

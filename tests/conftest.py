@@ -12,10 +12,11 @@ os.environ.pop("LABUTILS_PROFILE", None)
 os.environ.pop("LABUTILS_RESULTS", None)
 
 SITE = Path(__file__).parent / "site"
+RUNS = Path(__file__).parent / "notebooks" / "test_runs.py"
 BUILT = {"book", "browser", "states"}  # fixtures of tests/site that build one or open a browser
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # -m and -k see what is added here
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.parent == SITE and not BUILT.isdisjoint(item.fixturenames):
@@ -35,21 +36,33 @@ def pytest_runtest_setup(item):
 
 
 def share_out(items):
-    """Sort the tests for workers that each take the next group; long ones must not come last.
+    """Sort the tests for workers that each take the next file: long ones must not come last.
 
-    A notebook is a group of its own, elsewhere a file is: its fixtures are made once. One worker
-    begins with the site, for which all files of tests/site wait; the others begin with notebooks.
+    One worker begins with the site, for which all files of tests/site wait; the others begin with
+    notebooks.
     """
     site = next((item.path for item in items if item.get_closest_marker("browser")), None)
 
     def place(item):
-        if item.get_closest_marker("notebook"):
+        if item.path == RUNS:
             return 1
         if item.path == site:
             return 0
         return 2 if item.path.parent == SITE or item.get_closest_marker("slow") else 3
 
     items.sort(key=place)
-    for item in items:
-        if not item.get_closest_marker("notebook"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """`--dist loadfile`, but any worker may take the next notebook, in the order of the tests."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadNotebook(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return nodeid if file.endswith(RUNS.name) else file
+
+    config.option.loadscopereorder = False
+    return LoadNotebook(config, log)
