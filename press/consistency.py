@@ -4,8 +4,9 @@ import re
 import xml.etree.ElementTree as ET
 from itertools import zip_longest
 
-from labutils.claims import Ledger, Record
+from labutils.claims import Ledger
 from press.notebooks import book_root, code_cells, path, read
+from press.records import read_record, record_path
 
 GLUED = "application/papermill.record/text/plain"
 TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
@@ -18,12 +19,12 @@ def problems(slug, root=None):
     provenance that `start` prints. Raises RecordError if the record is malformed.
     """
     root = book_root(root)
-    file = path(slug, root)
-    record_file = root / "results" / file.parent.name / f"{slug}.small.json"
-    outputs = [output for _, cell in code_cells(read(file)) for output in cell["outputs"]]
-    if not record_file.is_file():
-        return [f"there is no record {record_file.relative_to(root)}; execute the notebook"]
-    record = Record.read(record_file)
+    record = read_record(slug, "small", root)
+    if record is None:
+        missing = record_path(slug, "small", root).relative_to(root)
+        return [f"there is no record {missing}; execute the notebook"]
+    cells = code_cells(read(path(slug, root)))
+    outputs = [output for _, cell in cells for output in cell["outputs"]]
     return [
         *_number_problems(outputs, record),
         *_table_problems(outputs, record),
@@ -63,7 +64,7 @@ def _table_problems(outputs, record):
 
 
 def _rows(table):
-    """Texts of the cells of a table as pandas writes it, row by row; [[]] if it is something else."""
+    """Texts of the cells of a table as pandas writes it, row by row; [[]] for something else."""
     try:
         rows = ET.fromstring(table).iter("tr")
     except ET.ParseError:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from labutils.claims import Record
-from press import notebooks, staleness
+from press import notebooks, records, staleness
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT_S = 600  # of one notebook; its budget is a tenth, on a core that nobody else uses
@@ -23,10 +23,8 @@ TIME_LIMIT_S = 600  # of one notebook; its budget is a tenth, on a core that nob
 
 def longest_first(root=ROOT):
     """Names of all notebooks, those with the longest recorded runs first."""
-    seconds = {}
-    for slug in notebooks.chapters(root):
-        file = root / "results" / notebooks.theme(slug, root) / f"{slug}.small.json"
-        seconds[slug] = json.loads(file.read_text("utf-8"))["duration_s"] if file.exists() else 0
+    found = {slug: records.read_record(slug, "small", root) for slug in notebooks.chapters(root)}
+    seconds = {slug: record.duration_s if record else 0 for slug, record in found.items()}
     return sorted(seconds, key=lambda slug: (-seconds[slug], slug))
 
 
