@@ -1,16 +1,14 @@
 # Two commands:   make book   builds the site;   make test   proves it.
-# Others:         test-fast, archive, pdf, execute, data, bench, colab, lint, clean.
+# Others:         archive, pdf, execute, data, bench, colab, lint, clean.
 #                 `make execute CHAPTERS="rs2" PROFILE=small`
 
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: book archive pdf test test-fast execute data bench colab lint clean
+.PHONY: book archive pdf test execute data bench colab lint clean
 
 PROFILE ?= small
 CHAPTERS ?=
 PYTEST_ARGS ?=
-# One file stays on one core; of notebooks, each may go to another (tests/conftest.py).
-SIDE_BY_SIDE := -n auto --dist loadfile
 
 # The first Python from 3.11 on that can make a virtual environment; `make PYTHON=...` overrides it.
 NEEDED := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -45,10 +43,7 @@ pdf: book .venv/ready
 	.venv/bin/python -m press pdf
 
 test: .venv/ready
-	.venv/bin/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
-
-test-fast: .venv/ready
-	.venv/bin/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not browser and not notebook and not gpu" $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 execute: .venv/ready
 	.venv/bin/python -m press execute $(CHAPTERS) --profile $(PROFILE)

@@ -11,8 +11,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("LABUTILS_PROFILE", None)
 os.environ.pop("LABUTILS_RESULTS", None)
 
-SITE = Path(__file__).parent / "site"
-RUNS = Path(__file__).parent / "notebooks" / "test_runs.py"
+TESTS = Path(__file__).parent
+SITE = TESTS / "site"
+RUNS = TESTS / "notebooks" / "test_runs.py"
+NO_RECORD = {TESTS / "benchmarks", TESTS / "studies"}  # what no record of the book depends on,
+STORED = TESTS / "benchmarks" / "test_stored_runs.py"  # but here are pages of the book
 BUILT = {"book", "browser", "states"}  # fixtures of tests/site that build one or open a browser
 
 
@@ -21,6 +24,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.parent == SITE and not BUILT.isdisjoint(item.fixturenames):
             item.add_marker("browser")
+        if item.path.parent in NO_RECORD and item.path != STORED:
+            item.add_marker("slow")
         # Tests are test_fixmatch_saa_*.py, the notebook is fixmatch-saa: -k takes the latter too.
         item.extra_keyword_matches.add(item.path.stem.replace("_", "-"))
     if hasattr(config, "workerinput"):  # of xdist

@@ -6,8 +6,6 @@ import torch
 from benchmarks import training_throughput as benchmark
 from labutils import data
 
-pytestmark = pytest.mark.slow  # no record of the book depends on this
-
 
 def small() -> data.Dataset:
     generator = torch.Generator().manual_seed(0)

@@ -4,8 +4,6 @@ import pytest
 
 from benchmarks import contrastive_memory as benchmark
 
-pytestmark = pytest.mark.slow  # no record of the book depends on this
-
 
 def test_both_sides_compute_the_same_in_their_own_processes():
     plain, chunked = (benchmark.measure_apart(side, 600) for side in benchmark.SIDES)

@@ -1,11 +1,8 @@
 """The scaling benchmark of LLS: it measures what it says, and the stored run is within limits."""
 
 import numpy as np
-import pytest
 
 from benchmarks import lls_scaling as benchmark
-
-pytestmark = pytest.mark.slow  # no record of the book depends on this
 
 
 def test_synthetic_posteriors_are_calibrated():

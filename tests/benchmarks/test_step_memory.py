@@ -8,8 +8,6 @@ from torch import nn
 
 from benchmarks import step_memory as benchmark
 
-pytestmark = pytest.mark.slow  # no record of the book depends on this
-
 
 def test_kept_bytes_are_those_of_a_case_by_hand():
     x, layer = torch.rand(10, 100), nn.Linear(100, 50, bias=False)

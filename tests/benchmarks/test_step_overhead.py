@@ -5,8 +5,6 @@ import torch
 
 from benchmarks import step_overhead as benchmark
 
-pytestmark = pytest.mark.slow  # no record of the book depends on this
-
 CPU = torch.device("cpu")
 CASES = [(benchmark.simclr, 512, "resnet18"), (benchmark.fixmatch, 64, "wrn-28-2")]
 

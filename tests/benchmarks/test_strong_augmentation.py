@@ -6,8 +6,6 @@ import torch
 from benchmarks import strong_augmentation as benchmark
 from labutils.augment import strong
 
-pytestmark = pytest.mark.slow  # no record of the book depends on this
-
 
 @pytest.mark.parametrize("channels", benchmark.IMAGES.values())
 def test_both_sides_change_whole_batches_of_real_images(channels):

@@ -5,8 +5,6 @@ import torch
 
 from benchmarks import view_throughput as benchmark
 
-pytestmark = pytest.mark.slow  # no record of the book depends on this
-
 
 @pytest.mark.parametrize("case", benchmark.CASES)
 def test_both_sides_make_equally_distributed_views(case):

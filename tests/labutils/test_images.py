@@ -416,7 +416,7 @@ def test_two_processes_do_not_collide(serve, server, cache):
     processes = [context.Process(target=_fetch_in_process, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
-    results = [queue.get(timeout=280) for _ in processes]
+    results = [queue.get(timeout=60) for _ in processes]
     for process in processes:
         process.join()
     assert results == [str(cache / "cifar10")] * 2
@@ -437,7 +437,7 @@ def test_killed_half_way_goes_on(serve, server, cache):
             self.end_headers()
             self.wfile.write(content[:half])
             self.wfile.flush()
-            stop.wait()
+            stop.wait(60)
 
         def log_message(self, *arguments):
             pass
@@ -454,7 +454,9 @@ def test_killed_half_way_goes_on(serve, server, cache):
     )
     process.start()
     part = cache / "cifar10" / "cifar-10-binary.tar.gz.part"
-    while process.is_alive() and not (part.is_file() and part.stat().st_size):
+    for _ in range(600):
+        if part.is_file() and part.stat().st_size > 0:
+            break
         process.join(0.1)
     process.kill()
     process.join()

@@ -13,8 +13,6 @@ from torch import nn
 from press import notebooks
 from studies import distributed
 
-pytestmark = pytest.mark.slow  # no record of the book depends on this
-
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("data_parallel.py")
 CHAPTERS = [name for name in distributed.TASKS if name in notebooks.chapters(ROOT)]
@@ -29,7 +27,6 @@ def start(*arguments):
     )  # fmt: skip
 
 
-@pytest.mark.timeout(600)  # three processes that load torch
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_two_processes_give_the_trajectory_of_one(chapter, tmp_path):
     """Losses and final weights in float64, where rounding stays far below the tolerance."""
@@ -37,7 +34,7 @@ def test_two_processes_give_the_trajectory_of_one(chapter, tmp_path):
     files = [tmp_path / "one.pt", tmp_path / "two.pt"]
     process = start(*torchrun, SCRIPT, chapter, STEPS, files[1])
     data_parallel.main(chapter, STEPS, files[0])
-    output, _ = process.communicate(timeout=550)
+    output, _ = process.communicate(timeout=290)
     assert process.returncode == 0, output[-3000:]
     one, two = map(torch.load, files)
     assert len(one["losses"]) == STEPS
@@ -71,6 +68,6 @@ def test_blocks_make_the_batch_whatever_the_number_of_processes():
 
 def test_a_chapter_without_such_a_task_is_refused():
     process = start("-m", "labutils.distributed", "rs2")
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=100)
     assert process.returncode == 2
     assert "'rs2' is not" in output

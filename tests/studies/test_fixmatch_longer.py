@@ -7,8 +7,6 @@ import pytest
 
 from studies import fixmatch_longer as benchmark
 
-pytestmark = pytest.mark.slow  # no record of the book depends on this
-
 TINY = {"num_steps": 30, "saa_start": 20, "num_points": 1}
 
 
