@@ -43,9 +43,9 @@ def kept_bytes(loss: Callable[[], torch.Tensor], weights: set[int]) -> int:
             storages[storage.data_ptr()] = storage  # held, so that no other gets its place
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16):
-            result = loss()
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", torch.bfloat16):
+        result = loss()
     assert result.requires_grad
     return sum(storage.nbytes() for storage in storages.values())
 
