@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from labutils import PROFILES
 from labutils.start import start
 from labutils.statistics import mean_interval
 from press import notebooks, staleness, technique
@@ -69,8 +70,11 @@ def experiment(profile: str, **changes) -> types.ModuleType:
             if constant or plain or defined:
                 exec(compile(ast.Module([node], []), CHAPTER, "exec"), vars(module))
             if constant and ast.unparse(node.targets[0]) == "SETTINGS":
-                module.SETTINGS[profile] |= changes
-                module.lab = start(CHAPTER, settings=module.SETTINGS, profile=profile)
+                for name, value in changes.items():
+                    row = list(module.SETTINGS[name])
+                    row[PROFILES.index(profile)] = value
+                    module.SETTINGS[name] = tuple(row)
+                module.lab = start(CHAPTER, module.SETTINGS, profile=profile)
                 module.S = module.lab.settings
     return module
 
