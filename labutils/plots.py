@@ -10,7 +10,14 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#C9B400", "#7F7F7F"
 BLACK, WINE = "#222222", "#882255"
 
-# One colour per method in the whole book: grey is training on labels alone, sky blue a linear
+# One colour per role in the whole book, so that a reader knows the curves of a new notebook.
+OURS = BLUE  # the technique that the notebook is about
+REFERENCE = GREY  # training without it: on the labels alone, or on all data
+CHANCE = BLACK  # a uniform guess, a random choice
+PROBE = SKY  # a linear layer on frozen features
+RIVALS = (ORANGE, GREEN, VERMILION, PURPLE, WINE, YELLOW)  # others, in the order of the notebook
+
+# To go when every notebook names the colours of its own arms. Grey is training on labels alone, sky blue a linear
 # probe, black the choice by chance, blue a chapter's own technique.
 COLOURS = {
     # clip
@@ -38,7 +45,7 @@ def use_style() -> None:
     """Set the book's figure style for this kernel: vector output, white ground, light frame."""
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-    set_matplotlib_formats("svg")
+    set_matplotlib_formats("svg", dpi=200)  # of what is drawn as pixels
     plt.rcParams.update(
         {
             "figure.figsize": (7.0, 3.6),
@@ -68,6 +75,14 @@ def mean_line(ax, x, samples, **style) -> None:
         bounds = [mean_interval(s) for s in samples]
         low, high = [b.low for b in bounds], [b.high for b in bounds]
         ax.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def points(ax, x, y, **style):
+    """`ax.scatter` for many points: they are drawn as pixels, so that a figure stays small.
+
+    x, y: (num_points,). style: for `ax.scatter`, whose collection is returned.
+    """
+    return ax.scatter(x, y, rasterized=True, **style)
 
 
 def image_grid(images, titles=None, columns=10, scale=0.7):

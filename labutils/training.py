@@ -5,7 +5,6 @@ checkpoints, a clock that leaves evaluation out, and a stop when the loss is no 
 """
 
 import contextlib
-import copy
 import math
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -15,6 +14,7 @@ from time import monotonic, perf_counter
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from labutils.progress import log, progress_bar
 
@@ -147,42 +147,27 @@ def train(
     return history
 
 
-class MovingAverage:
-    """Exponential moving average of a network's weights, for evaluation.
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of a network's weights; ``.module`` is the averaged network.
 
-    After update t = 1, 2, ... with weights w_t the average is m_t = d_t m_(t-1) + (1 - d_t) w_t
-    with d_t = min(1 - 1/t, decay): the plain mean of all weights so far, until that mean would be
-    longer than the decay says. (The rule of the official code of sample adaptive augmentation;
-    with d_t = decay from the start, the initial weights would stay in the average.) Buffers, such
-    as the statistics of batch normalisation, are copied: averaged variances would belong to none
-    of the networks.
+    After `.update_parameters(network)` number t = 1, 2, ... with weights w_t the average is
+    m_t = d_t m_(t-1) + (1 - d_t) w_t with d_t = min(1 - 1/t, decay): the plain mean of all weights
+    so far, until that mean would be longer than the decay says. (The rule of the official code of
+    sample adaptive augmentation; with d_t = decay from the start, the initial weights would stay in
+    the average.) Buffers, such as the statistics of batch normalisation, are copied: averaged
+    variances would belong to none of the networks. Raises ValueError for a decay outside 0 <= d < 1.
     """
-
-    def __init__(self, network: nn.Module, decay: float):
-        if not 0 <= decay < 1:
-            raise ValueError(f"MovingAverage expects a decay in 0 <= decay < 1, got {decay}")
-        self.decay, self.num_updates = decay, 0
-        self.module = copy.deepcopy(network).requires_grad_(False)
-        self.module.eval()
+    if not 0 <= decay < 1:
+        raise ValueError(f"moving_average expects a decay in 0 <= decay < 1, got {decay}")
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Take in the network's weights as they are after a step of the optimiser."""
-        self.num_updates += 1
-        decay = min(1 - 1 / self.num_updates, self.decay)
-        kept, current = list(self.module.parameters()), list(network.parameters())
-        torch._foreach_lerp_(kept, current, 1 - decay)
-        for kept, current in zip(self.module.buffers(), network.buffers(), strict=True):
-            kept.copy_(current)
+    def average(kept, current, num_averaged):
+        t = int(num_averaged) + 1
+        torch._foreach_lerp_(kept, current, 1 - min(1 - 1 / t, decay))
 
-    def state_dict(self) -> dict:
-        """For checkpoints."""
-        return {"module": self.module.state_dict(), "num_updates": self.num_updates}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from a ``state_dict``."""
-        self.module.load_state_dict(state["module"])
-        self.num_updates = state["num_updates"]
+    model = AveragedModel(network, multi_avg_fn=average)
+    model.n_averaged = model.n_averaged.cpu()  # reading it must not make a GPU wait
+    return model.requires_grad_(False).eval()
 
 
 def _autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:

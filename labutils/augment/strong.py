@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from labutils.augment.weak import per_image, uniform
+
 # Range of the uniformly drawn magnitude. Rotation in degrees, shear and translation as shares of
 # the side, solarize as threshold, posterize in bits kept, the other four as factor of a blend.
 RANGES = {
@@ -33,7 +35,6 @@ RANGES = {
 OPERATIONS = tuple(RANGES)
 CUTOUT_COLOUR = (125, 123, 114)
 
-_INDEX = {name: index for index, name in enumerate(OPERATIONS)}
 _LOW, _HIGH = torch.tensor(list(RANGES.values())).unbind(1)
 
 
@@ -59,13 +60,11 @@ def strong_augment(
             f"{num_operations} and {largest_cutout}"
         )
     n, _, height, width = images.shape
-    # drawn on the generator's device and used on the CPU: grouping must not wait for a GPU
-    device = generator.device
+    # on the CPU: choosing who gets an operation must not wait for a GPU
     operations = torch.randint(
-        len(OPERATIONS), (num_operations, n), generator=generator, device=device
+        len(OPERATIONS), (num_operations, n), generator=generator, device=generator.device
     ).cpu()
-    shares = torch.rand((num_operations, n), generator=generator, device=device).cpu()
-    square = torch.rand((3, n), generator=generator, device=device).cpu()
+    shares, square = uniform(generator, num_operations, n), uniform(generator, 3, n)
     magnitudes = _LOW[operations] + (_HIGH - _LOW)[operations] * shares
     for operation, magnitude in zip(operations, magnitudes, strict=True):
         images = apply(images, operation, magnitude)
@@ -83,15 +82,14 @@ def apply(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
     pixel and fill with 0. Returns new images.
     """
     _check(images)
-    group = _GROUP_OF[operation]
     parts, order = [], []
-    for number, function in enumerate(_GROUPS):
-        chosen = (group == number).nonzero()[:, 0]
+    for function, members in _GROUPS.items():
+        chosen = members[operation].nonzero()[:, 0]
         part = images.index_select(0, chosen.to(images.device, non_blocking=True))
         parts.append(function(part, operation[chosen], magnitude[chosen]) if len(part) else part)
         order.append(chosen)
     back = torch.cat(order).argsort().to(images.device, non_blocking=True)
-    return torch.cat(parts).index_select(0, back)
+    return torch.cat(parts).index_select(0, back)  # several times faster than index_copy
 
 
 def cutout(
@@ -128,17 +126,15 @@ def _span(centre: Tensor, side: Tensor, size: int, device: torch.device) -> Tens
 
 
 def _look_up(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
-    n, c, height, width = images.shape
-    tables = torch.empty((n, c, 256), dtype=torch.uint8, device=images.device)
+    tables = torch.empty((*images.shape[:2], 256), dtype=torch.uint8, device=images.device)
     for name, make_table in _TABLES.items():
-        chosen = (operation == _INDEX[name]).nonzero()[:, 0]
+        chosen = (operation == OPERATIONS.index(name)).nonzero()[:, 0]
         if len(chosen):
             at = chosen.to(images.device, non_blocking=True)
             strength = magnitude[chosen].to(images.device).view(-1, 1, 1)
-            part = images.index_select(0, at)
-            tables[at] = make_table(part, strength).to(torch.uint8)
-    pixels = images.reshape(n * c, height * width).long()
-    return tables.view(n * c, 256).gather(1, pixels).view_as(images)
+            tables[at] = make_table(images.index_select(0, at), strength).to(torch.uint8)
+    pixels = images.flatten(2).flatten(0, 1).long()
+    return tables.flatten(0, 1).gather(1, pixels).view_as(images)  # faster than in 3 dimensions
 
 
 def _levels(images: Tensor) -> Tensor:
@@ -195,15 +191,14 @@ def _sharpness(images: Tensor, _: Tensor, magnitude: Tensor) -> Tensor:
     total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * pixels[:, :, 1:-1, 1:-1]
     smooth = pixels.clone()  # the border stays as it is
     smooth[:, :, 1:-1, 1:-1] = (total / 13 + 0.5).floor()
-    return _blend(smooth, pixels, magnitude.to(images.device).view(-1, 1, 1, 1)).to(torch.uint8)
+    return _blend(smooth, pixels, per_image(magnitude, pixels)).to(torch.uint8)
 
 
-def _blend_with_grey(images: Tensor, _: Tensor, magnitude: Tensor) -> Tensor:
+def _colour(images: Tensor, _: Tensor, magnitude: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images
-    grey = _luminance(*images.int().unbind(1))[:, None].float()
-    factor = magnitude.to(images.device).view(-1, 1, 1, 1)
-    return _blend(grey, images.float(), factor).to(torch.uint8)
+    pixels, grey = images.float(), _luminance(*images.int().unbind(1))[:, None].float()
+    return _blend(grey, pixels, per_image(magnitude, pixels)).to(torch.uint8)
 
 
 def _blend(first, second: Tensor, share: Tensor) -> Tensor:
@@ -220,30 +215,14 @@ def _luminance(red, green, blue):
 
 
 def _affine(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
-    n, c, height, width = images.shape
-    a, b, x0, d, e, y0 = _matrices(operation, magnitude, height, width).to(images.device)
-    column = torch.arange(width, device=images.device) + 0.5
-    row = torch.arange(height, device=images.device) + 0.5
-    # source = matrix @ (column, row, 1), at the centres of the pixels
-    x = (a[:, None] * column)[:, None, :] + (b[:, None] * row + x0[:, None])[:, :, None]
-    y = (d[:, None] * column)[:, None, :] + (e[:, None] * row + y0[:, None])[:, :, None]
-    # what lies outside lands on a border of zeros
-    x, y = x.floor_().clamp_(-1, width), y.floor_().clamp_(-1, height)
-    index = y.add_(1).mul_(width + 2).add_(x).add_(1).long().view(n, 1, height * width)
-    padded = F.pad(images, (1, 1, 1, 1)).flatten(2)
-    return padded.gather(2, index.expand(-1, c, -1)).view_as(images)
-
-
-def _matrices(operation: Tensor, magnitude: Tensor, height: int, width: int) -> Tensor:
-    """(6, N): rows a, b, c, d, e, f with source x = a x + b y + c and source y = d x + e y + f."""
-
     def amount(name: str) -> Tensor:
-        return torch.where(operation == _INDEX[name], magnitude, 0.0)
+        return torch.where(operation == OPERATIONS.index(name), magnitude, 0.0)
 
     angle = -torch.deg2rad(amount("Rotate"))
-    cosine, sine = angle.cos(), angle.sin()
-    centre_x, centre_y = width / 2, height / 2
-    return torch.stack([
+    n, c, height, width = images.shape
+    cosine, sine, centre_x, centre_y = angle.cos(), angle.sin(), width / 2, height / 2
+    # source x = a column + b row + x0, source y = d column + e row + y0, at the pixels' centres
+    matrix = torch.stack([
         cosine,
         sine + amount("ShearX"),
         centre_x - cosine * centre_x - sine * centre_y + amount("TranslateX") * width,
@@ -251,6 +230,16 @@ def _matrices(operation: Tensor, magnitude: Tensor, height: int, width: int) -> 
         cosine,
         centre_y + sine * centre_x - cosine * centre_y + amount("TranslateY") * height,
     ])  # fmt: skip
+    a, b, x0, d, e, y0 = matrix.to(images.device)
+    column = torch.arange(width, device=images.device) + 0.5
+    row = torch.arange(height, device=images.device) + 0.5
+    x = (a[:, None] * column)[:, None, :] + (b[:, None] * row + x0[:, None])[:, :, None]
+    y = (d[:, None] * column)[:, None, :] + (e[:, None] * row + y0[:, None])[:, :, None]
+    # what lies outside lands on a border of zeros
+    x, y = x.floor_().clamp_(-1, width), y.floor_().clamp_(-1, height)
+    index = y.add_(1).mul_(width + 2).add_(x).add_(1).long().view(n, 1, height * width)
+    padded = F.pad(images, (1, 1, 1, 1)).flatten(2)
+    return padded.gather(2, index.expand(-1, c, -1)).view_as(images)
 
 
 def _check(images: Tensor) -> None:
@@ -270,11 +259,16 @@ _TABLES = {
     "AutoContrast": _auto_contrast_table,
     "Equalize": _equalize_table,
 }
-_GEOMETRIC = {"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"}
-_GROUPS = (_look_up, _affine, _sharpness, _blend_with_grey, lambda images, *_: images)
-_GROUP_OF = torch.tensor([
-    0 if name in _TABLES
-    else 1 if name in _GEOMETRIC
-    else {"Sharpness": 2, "Color": 3, "Identity": 4}[name]
-    for name in OPERATIONS
-])  # fmt: skip
+
+
+def _mask(*names: str) -> Tensor:
+    return torch.tensor([name in names for name in OPERATIONS])
+
+
+_GROUPS = {  # function -> which operations it does together
+    _look_up: _mask(*_TABLES),
+    _affine: _mask("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"),
+    _sharpness: _mask("Sharpness"),
+    _colour: _mask("Color"),
+    lambda images, *_: images: _mask("Identity"),
+}

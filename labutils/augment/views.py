@@ -10,12 +10,13 @@ agree with torchvision's operations for equal parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from labutils.augment.weak import on_some, per_image, uniform
 
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green, blue, as in torchvision
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
@@ -47,15 +48,17 @@ class Recipe:
         for name in ("scale", "aspect", "blur_sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ValueError(f"Recipe expects {name} = (low, high), 0 < low <= high; got {low}, {high}")  # noqa: E501  # fmt: skip
+                raise ValueError(
+                    f"Recipe expects {name} = (low, high), 0 < low <= high; got {low}, {high}"
+                )
         if self.scale[1] > 1:
             raise ValueError(f"Recipe expects a crop of at most the whole image, got {self.scale}")
-        for name in ("flip", "jitter", "grey", "blur"):
-            p = getattr(self, f"{name}_probability")
-            if not 0 <= p <= 1:
-                raise ValueError(f"Recipe expects {name}_probability in 0..1, got {p}")
-        if not 0 <= self.strength <= 1.25:
-            raise ValueError(f"Recipe expects a strength in 0..1.25, got {self.strength}")
+        probabilities = [f"{name}_probability" for name in ("flip", "jitter", "grey", "blur")]
+        for name, largest in {**dict.fromkeys(probabilities, 1), "strength": 1.25}.items():
+            if not 0 <= getattr(self, name) <= largest:
+                raise ValueError(
+                    f"Recipe expects {name} in 0..{largest}, got {getattr(self, name)}"
+                )
 
 
 def two_views(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -79,21 +82,22 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     _, channels, height, width = images.shape
     n = copies * len(images)
 
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=generator.device).cpu()
-
     def happens(probability: float) -> Tensor:
-        return uniform(n) < probability
+        return uniform(generator, n) < probability
 
     boxes = crop_boxes(n, height, width, recipe.scale, recipe.aspect, generator)
     flipped = happens(recipe.flip_probability)
     spread = torch.tensor([0.8, 0.8, 0.8, 0.2])[:, None] * recipe.strength
-    change = (2 * uniform(len(OPERATIONS), n) - 1) * spread * happens(recipe.jitter_probability)
+    change = (
+        (2 * uniform(generator, len(OPERATIONS), n) - 1)
+        * spread
+        * happens(recipe.jitter_probability)
+    )
     change[:3].clamp_(min=-1)  # a factor below 0 cannot be: torchvision cuts the range there
-    order = uniform(n, len(OPERATIONS)).argsort(1)
+    order = uniform(generator, n, len(OPERATIONS)).argsort(1)
     grey_ones, blurred = happens(recipe.grey_probability), happens(recipe.blur_probability)
     low, high = recipe.blur_sigma
-    sigma = low + (high - low) * uniform(n)
+    sigma = low + (high - low) * uniform(generator, n)
     kernel = max(3, 2 * (int(recipe.blur_kernel * height) // 2) + 1)
 
     rows = _stretch(height, boxes[0], boxes[2])
@@ -108,8 +112,8 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
         _crop(images, source[part], [x[part] for x in rows], [x[part] for x in columns], out=view)
         _jitter(view, turns[..., part])
         if channels == 3:
-            _on_some(view, grey_ones[part], lambda chosen, _: grey(chosen).expand_as(chosen))
-        _on_some(
+            on_some(view, grey_ones[part], lambda chosen, _: grey(chosen).expand_as(chosen))
+        on_some(
             view, blurred[part],
             lambda chosen, at, s=sigma[part]: gaussian_blur(chosen, s[at], kernel),
         )  # fmt: skip
@@ -129,13 +133,9 @@ def crop_boxes(
     Drawn as torchvision's ``RandomResizedCrop`` does: area uniform, aspect ratio log-uniform, up to
     ten tries to fit into the image, else the largest central crop of an allowed ratio.
     """
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=generator.device)
-
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * uniform(10, n))
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * uniform(generator, 10, n))
     low, high = math.log(aspect[0]), math.log(aspect[1])
-    ratio = (low + (high - low) * uniform(10, n)).exp()
+    ratio = (low + (high - low) * uniform(generator, 10, n)).exp()
     w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = fits.to(torch.uint8).argmax(0, keepdim=True)  # argmax gives the first of equals
@@ -143,13 +143,11 @@ def crop_boxes(
     whole = min(max(width / height, aspect[0]), aspect[1])
     fallback_w = min(width, round(height * whole))
     fallback_h = min(height, round(width / whole))
-    place = uniform(2, n)
+    place = uniform(generator, 2, n)
     top, left = (place[0] * (height - h + 1)).floor(), (place[1] * (width - w + 1)).floor()
-    choices = (
-        (top, (height - fallback_h) // 2), (left, (width - fallback_w) // 2),
-        (h, fallback_h), (w, fallback_w),
-    )  # fmt: skip
-    return tuple(torch.where(fits, drawn, float(other)).long() for drawn, other in choices)
+    drawn = torch.stack([top, left, h, w])
+    fallback = [(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w]
+    return torch.where(fits, drawn, torch.tensor(fallback)[:, None]).long().unbind(0)
 
 
 def resized_crop(
@@ -233,19 +231,6 @@ def _unit_range(images: Tensor) -> Tensor:
     return images.float()
 
 
-def _per_image(values: Tensor, images: Tensor) -> Tensor:
-    dtype = torch.bool if values.dtype == torch.bool else images.dtype
-    return values.to(images.device, dtype, non_blocking=True).view(-1, 1, 1, 1)
-
-
-def _on_some(images: Tensor, chosen: Tensor, function: Callable) -> None:
-    """Replace the images where `chosen` (N,) holds by function(those images, their indices)."""
-    chosen = chosen.nonzero()[:, 0]
-    if len(chosen):
-        at = chosen.to(images.device, non_blocking=True)
-        images.index_copy_(0, at, function(images.index_select(0, at), chosen))
-
-
 def _stretch(
     size: int, start: Tensor, length: Tensor, reverse: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -301,15 +286,15 @@ def _jitter(images: Tensor, turns: Tensor) -> Tensor:
         # brightness and contrast, for all images: the others have factor 1 and shift 0
         means = images.mean((2, 3), keepdim=True)
         means = grey(means) if images.shape[1] == 3 else means.mean(1, keepdim=True)
-        images.mul_(_per_image(1 + brightness + contrast, images))
-        images.sub_(_per_image(contrast, images) * means).clamp_(0, 1)
-        _on_some(images, saturation != 0, lambda x, at, by=saturation: _saturation(x, by[at]))
-        _on_some(images, hue != 0, lambda x, at, by=hue: _shift_hue(x, by[at]))
+        images.mul_(per_image(1 + brightness + contrast, images))
+        images.sub_(per_image(contrast, images) * means).clamp_(0, 1)
+        on_some(images, saturation != 0, lambda x, at, by=saturation: _saturation(x, by[at]))
+        on_some(images, hue != 0, lambda x, at, by=hue: _shift_hue(x, by[at]))
     return images
 
 
 def _saturation(images: Tensor, change: Tensor) -> Tensor:
-    change = _per_image(change, images)
+    change = per_image(change, images)
     pale = grey(images).mul_(change)
     return images.mul_(1 + change).sub_(pale).clamp_(0, 1)
 

@@ -7,7 +7,7 @@ pipeline, which handles one image at a time in Python.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -80,3 +80,21 @@ def crop_flip(images: Tensor, padding: int, top: Tensor, left: Tensor, flipped: 
     crops = rows.index_select(0, (planes + corner + lines).view(-1)).view(n, c, h, w)
     both = torch.cat([crops, crops.flip(-1)])
     return both.index_select(0, torch.arange(n, device=images.device) + n * flipped)
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Uniform numbers in 0..1 on the CPU, drawn where the generator is."""
+    return torch.rand(shape, generator=generator, device=generator.device).cpu()
+
+
+def per_image(values: Tensor, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """One value per image ``(N,)`` as ``(N, 1, 1, 1)`` where the images are, in their dtype."""
+    return values.to(images.device, dtype or images.dtype, non_blocking=True).view(-1, 1, 1, 1)
+
+
+def on_some(images: Tensor, chosen: Tensor, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Replace the images where ``chosen`` (N,) holds by function(those images, their indices)."""
+    chosen = chosen.nonzero()[:, 0]
+    if len(chosen):
+        at = chosen.to(images.device, non_blocking=True)
+        images.index_copy_(0, at, function(images.index_select(0, at), chosen))

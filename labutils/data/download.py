@@ -1,0 +1,98 @@
+"""Files of data sets: those of the package, and downloads that go on where they stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+class DataError(RuntimeError):
+    """Data are missing or damaged. The message says which file, why, and what to do."""
+
+
+def damaged_asset(path: Path, error: Exception) -> DataError:
+    """The error for a file of the package that cannot be read."""
+    return DataError(
+        f"{path}: part of the package, but cannot be read ({error}). Install labutils again."
+    )
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``LABUTILS_DATA`` or the user's cache folder."""
+    if path := os.environ.get("LABUTILS_DATA"):
+        return Path(path)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("labutils")) / "data"
+
+
+def download(url: str, target: Path, md5: str, command: str) -> None:
+    """Download `url` to `target`, which appears only when it is whole and its checksum is right.
+
+    What an interrupted download has left in a ``.part`` file is kept and continued; other
+    processes wait and find the file. command: what the reader types to try again. Raises DataError.
+    """
+    import requests
+    from filelock import FileLock
+
+    part = target.with_name(f"{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if target.is_file():  # another process was faster
+                return
+            total = _continue(url, part)
+            size, found = part.stat().st_size, hashlib.md5(part.read_bytes()).hexdigest()
+            if size < total:
+                raise DataError(
+                    f"{part}: the connection ended after {size} of {total} bytes. "
+                    f"Go on where it stopped: {command}"
+                )
+            if found != md5:
+                part.unlink()
+                raise DataError(
+                    f"{url}: expected a file with md5 {md5}, received {size} bytes with md5 "
+                    f"{found}. Nothing was kept. Try again: {command}"
+                )
+            os.replace(part, target)
+    except requests.RequestException as error:
+        kept = part.stat().st_size if part.is_file() else 0
+        raise DataError(
+            f"{target}: cannot be downloaded from {url} ({error}). {kept} bytes are kept. With a "
+            f"connection, go on with: {command}. Or put the file there yourself (md5 {md5})."
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{target}: cannot be written ({error}). Free space or choose another folder with "
+            f"LABUTILS_DATA, then: {command}"
+        ) from error
+
+
+def _continue(url: str, part: Path) -> int:
+    """Add to the file `part` what it lacks of the file at `url`; return the size of the whole."""
+    import requests
+
+    from labutils.progress import progress_bar
+
+    start = part.stat().st_size if part.is_file() else 0
+    headers = {"Accept-Encoding": "identity"}  # the bytes as they lie on the server
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with requests.get(url, headers=headers, stream=True, timeout=30) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            return start  # there is nothing behind what we have
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            start = 0  # the server sends the whole file
+        total = start + int(response.headers.get("Content-Length", 0))
+        with (
+            open(part, "ab" if start else "wb") as stream,
+            progress_bar(total, part.stem, initial=start, unit="B", unit_scale=True) as bar,
+        ):
+            for chunk in response.iter_content(1 << 14):
+                stream.write(chunk)
+                bar.update(len(chunk))
+    return total
