@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from press import notebooks
+from press import PressError, notebooks
 
 # File, what stands there once, and what comes in its place.
 STAMPS = (
@@ -25,22 +25,18 @@ STAMPS = (
 )
 
 
-class ReleaseError(Exception):
-    """Why a release was not made; nothing has changed."""
-
-
 def release(version: str, root: Path | None = None) -> str:
-    """Stamp, commit and tag a version; return what to do next. Raises ReleaseError."""
+    """Stamp, commit and tag a version; return what to do next. Raises PressError."""
     root = notebooks.book_root(root)
     if problem := next(_problems(version, root), None):
-        raise ReleaseError(problem)
-    before = _git(root, "rev-parse", "HEAD")
+        raise PressError(problem)
+    before = _run(root, "git", "rev-parse", "HEAD")
     try:
         stamp(version, root)
-        _git(root, "commit", "--quiet", "--all", "--message", f"Release {version}")
-        _git(root, "tag", "--annotate", f"v{version}", "--message", f"Version {version}")
-    except ReleaseError:
-        _git(root, "reset", "--hard", "--quiet", before)
+        _run(root, "git", "commit", "--quiet", "--all", "--message", f"Release {version}")
+        _run(root, "git", "tag", "--annotate", f"v{version}", "--message", f"Version {version}")
+    except PressError:
+        _run(root, "git", "reset", "--hard", "--quiet", before)
         raise
     return (
         f"Version {version} is committed and tagged v{version} here; nothing is pushed. When "
@@ -56,7 +52,7 @@ def stamp(version: str, root: Path) -> None:
         new = text.format(version=version, date=date)
         after, count = re.subn(pattern, lambda _, new=new: new, before, flags=re.MULTILINE)
         if count != 1:
-            raise ReleaseError(f"{name} must have one line like {pattern}, found {count}")
+            raise PressError(f"{name} must have one line like {pattern}, found {count}")
         notebooks.write_text(after, root / name)
     notebooks.rewrite_setup_cells(root)
 
@@ -65,13 +61,14 @@ def _problems(version: str, root: Path):
     """What stands in the way of a release, one sentence each; the cheapest question first."""
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         yield f"expected a version like 1.2.3, got {version!r}: make release VERSION=1.2.3"
-    if (branch := _git(root, "branch", "--show-current")) != "main":
+    if (branch := _run(root, "git", "branch", "--show-current")) != "main":
         yield f"a release is made on the branch main, this is {branch!r}: git switch main"
-    if _git(root, "status", "--porcelain"):
+    if _run(root, "git", "status", "--porcelain"):
         yield "the working tree has changes; commit or stash them: git status"
     text = (root / "labutils" / "__init__.py").read_text(encoding="utf-8")
     current = re.search(r'^__version__ = "(.*)"$', text, re.MULTILINE)[1]
-    if f"v{version}" in _git(root, "tag").split() or _parts(version) < _parts(current):
+    older = [int(n) for n in version.split(".")] < [int(n) for n in current.split(".")]
+    if older or f"v{version}" in _run(root, "git", "tag").split():
         yield f"version {version} is not newer than {current}; choose a higher one"
     news = (root / "CHANGELOG.md").read_text(encoding="utf-8").partition("## [Unreleased]\n")[2]
     if not news.partition("\n## ")[0].strip():
@@ -80,29 +77,21 @@ def _problems(version: str, root: Path):
         yield "records are stale; run `make execute` and commit:\n" + "\n".join(stale)
 
 
-def _parts(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))
-
-
 def _stale(root: Path) -> list[str]:
     """The lines of `python -m press status` about records of other code."""
-    lines = _run(root, sys.executable, "-m", "press", "status").splitlines()
-    return [line for line in lines if re.search(r"\bstale\b", line)]
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return _run(root, "git", *arguments)
+    status = _run(root, sys.executable, "-m", "press", "status")
+    return [line for line in status.splitlines() if re.search(r"\bstale\b", line)]
 
 
 def _run(root: Path, *command: str) -> str:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode:
-        raise ReleaseError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+        raise PressError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
 if __name__ == "__main__":
     try:
         print(release(*sys.argv[1:2] or [""]))
-    except (ReleaseError, notebooks.NotebookError) as error:
+    except PressError as error:
         sys.exit(f"No release: {error}")
