@@ -85,7 +85,7 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     def happens(probability: float) -> Tensor:
         return uniform(generator, n) < probability
 
-    boxes = crop_boxes(n, height, width, recipe.scale, recipe.aspect, generator)
+    boxes = crop_boxes(n, height, width, recipe, generator)
     flipped = happens(recipe.flip_probability)
     spread = torch.tensor([0.8, 0.8, 0.8, 0.2])[:, None] * recipe.strength
     change = (
@@ -100,8 +100,6 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     sigma = low + (high - low) * uniform(generator, n)
     kernel = max(3, 2 * (int(recipe.blur_kernel * height) // 2) + 1)
 
-    rows = _stretch(height, boxes[0], boxes[2])
-    columns = _stretch(width, boxes[1], boxes[3], flipped)
     turns = _turns(change, order, colour=channels == 3)
     source = torch.arange(n) % max(len(images), 1)
     views = images.new_empty((n, channels, height, width))
@@ -109,7 +107,7 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     for start in range(0, n, size):
         part = slice(start, start + size)
         view = views[part]
-        _crop(images, source[part], [x[part] for x in rows], [x[part] for x in columns], out=view)
+        view.copy_(_crop(images, source[part], *(x[part] for x in (*boxes, flipped))))
         _jitter(view, turns[..., part])
         if channels == 3:
             on_some(view, grey_ones[part], lambda chosen, _: grey(chosen).expand_as(chosen))
@@ -120,19 +118,18 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     return views
 
 
+Boxes = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
 def crop_boxes(
-    n: int,
-    height: int,
-    width: int,
-    scale: tuple[float, float],
-    aspect: tuple[float, float],
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    n: int, height: int, width: int, recipe: Recipe, generator: torch.Generator
+) -> Boxes:
     """Places of n random crops: top, left, height, width; each int64 ``(n,)``.
 
     Drawn as torchvision's ``RandomResizedCrop`` does: area uniform, aspect ratio log-uniform, up to
     ten tries to fit into the image, else the largest central crop of an allowed ratio.
     """
+    scale, aspect = recipe.scale, recipe.aspect
     area = height * width * (scale[0] + (scale[1] - scale[0]) * uniform(generator, 10, n))
     low, high = math.log(aspect[0]), math.log(aspect[1])
     ratio = (low + (high - low) * uniform(generator, 10, n)).exp()
@@ -147,45 +144,8 @@ def crop_boxes(
     top, left = (place[0] * (height - h + 1)).floor(), (place[1] * (width - w + 1)).floor()
     drawn = torch.stack([top, left, h, w])
     fallback = [(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w]
-    return torch.where(fits, drawn, torch.tensor(fallback)[:, None]).long().unbind(0)
-
-
-def resized_crop(
-    images: Tensor,
-    top: Tensor,
-    left: Tensor,
-    height: Tensor,
-    width: Tensor,
-    flipped: Tensor | None = None,
-) -> Tensor:
-    """Crop image n to ``height[n] x width[n]`` at ``(top[n], left[n])``, resize back, mirror.
-
-    images: float ``(N, C, H, W)``; boxes int64 ``(N,)`` inside the image; flipped: bool ``(N,)``.
-    Bilinear interpolation with half-pixel centres that never looks outside the crop, as
-    torchvision's ``resized_crop`` to the original size (where antialiasing has no effect, since
-    the crop is never larger than the result).
-    """
-    rows = _stretch(images.shape[2], top, height)
-    columns = _stretch(images.shape[3], left, width, flipped)
-    return _crop(images, torch.arange(len(images)), rows, columns, out=torch.empty_like(images))
-
-
-def colour_jitter(
-    images: Tensor,
-    brightness: Tensor,
-    contrast: Tensor,
-    saturation: Tensor,
-    hue: Tensor,
-    order: Tensor,
-) -> Tensor:
-    """Brightness, contrast, saturation (factors, 1 = unchanged) and hue (shift, 0 = unchanged).
-
-    images: float ``(N, C, H, W)`` in 0..1; factors float ``(N,)``, hue in -0.5..0.5; order: int64
-    ``(N, 4)``, row n being the order of :data:`OPERATIONS` for image n. Values are cut to 0..1
-    after each operation, as in torchvision. Without three channels, saturation and hue are skipped.
-    """
-    change = torch.stack([brightness - 1, contrast - 1, saturation - 1, hue]).cpu()
-    return _jitter(images.clone(), _turns(change, order.cpu(), colour=images.shape[1] == 3))
+    top, left, h, w = torch.where(fits, drawn, torch.tensor(fallback)[:, None]).long()
+    return top, left, h, w
 
 
 def grey(images: Tensor) -> Tensor:
@@ -231,27 +191,32 @@ def _unit_range(images: Tensor) -> Tensor:
     return images.float()
 
 
-def _stretch(
-    size: int, start: Tensor, length: Tensor, reverse: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def _crop(images, source, top, left, height, width, flipped) -> Tensor:
+    """View n: the box of image source[n], resized to the whole size, mirrored where flipped[n].
+
+    Bilinear interpolation with half-pixel centres that never looks outside the box, as
+    torchvision's ``resized_crop`` to the original size (where antialiasing has no effect, since
+    the box is never larger than the result).
+    """
+    straight = torch.zeros_like(flipped)
+    views = _resample_rows(images, source, *_stretch(images.shape[2], top, height, straight))
+    columns = _stretch(images.shape[3], left, width, flipped)
+    return _resample_rows(views.transpose(2, 3), torch.arange(len(source)), *columns).transpose(
+        2, 3
+    )
+
+
+def _stretch(size: int, start: Tensor, length: Tensor, reverse: Tensor) -> tuple[Tensor, Tensor]:
     """Which of `size` rows lies above each new row, and the share of the row below it; (N, size).
 
     The new rows are start[n] .. start[n] + length[n] - 1, stretched to the whole size.
     """
-    start, length = (x.cpu().float()[:, None] for x in (start, length))
+    start, length = start.float()[:, None], length.float()[:, None]
     place = (torch.arange(size) + 0.5) * (length / size) - 0.5
     place = start + torch.minimum(place.clamp_(min=0), length - 1)
-    if reverse is not None:
-        place = torch.where(reverse.cpu()[:, None], place.flip(1), place)
+    place = torch.where(reverse[:, None], place.flip(1), place)
     above = place.floor()
     return above.long(), place - above
-
-
-def _crop(images: Tensor, source: Tensor, rows: tuple, columns: tuple, out: Tensor) -> Tensor:
-    """View n, cut out of image source[n] by what `_stretch` says of rows and columns."""
-    views = _resample_rows(images, source, *rows).transpose(2, 3)
-    views = _resample_rows(views, torch.arange(len(source)), *columns).transpose(2, 3)
-    return out.copy_(views)
 
 
 def _resample_rows(images: Tensor, source: Tensor, above: Tensor, share: Tensor) -> Tensor:
