@@ -36,7 +36,7 @@ def measure(chapter: str, workers: int, seeds: str, root: Path) -> float:
     command = [sys.executable, "-m", "press", "sweep", chapter, "--profile", "smoke", "--force"]
     started = time.perf_counter()
     subprocess.run(
-        [*command, "--seeds", seeds, "--workers", str(workers)], cwd=root, check=True,
+        [*command, "--seeds", seeds, "--jobs", str(workers)], cwd=root, check=True,
         stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     return time.perf_counter() - started

@@ -156,7 +156,8 @@ def _check(content, name: str) -> None:
             good = good and all(isinstance(v, NUMBER) and math.isfinite(v) for v in sample)
             _expect(good, name, f"{where}.values.{arm}", "a finite number per seed", sample)
     for key, number in content["numbers"].items():
-        good = isinstance(number, dict) and isinstance(number.get("value"), NUMBER)
+        value = number.get("value") if isinstance(number, dict) else None
+        good = isinstance(value, NUMBER) and math.isfinite(value)
         _expect(good, name, f"numbers.{key}", "a value and its unit", number)
 
 

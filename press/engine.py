@@ -1,10 +1,12 @@
-"""The pipeline: execute chapters, build the site, fetch data, tell what is fresh.
+"""The engine: executes notebooks as jobs, on this machine's processes or on a Dask cluster.
 
-``python -m press`` is its command line. A chapter runs in its own process, in a scratch folder;
-the stored notebook and record are replaced only after the whole run succeeded.
+A job is one notebook with given profile and seeds, executed in a process of its own and a scratch
+folder. Without seeds, the stored notebook and record are replaced, only after the whole run
+succeeded. With seeds, each seed is a job; their records are kept as they come and merged into one.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -12,26 +14,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-import xml.etree.ElementTree as ET
-import zipfile
-from collections import deque
-from dataclasses import dataclass, field
+import traceback
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labutils import PROFILES
-from press import notebooks, staleness
+import labutils
+from labutils.claims import Record, RecordError
+from press import PressError, notebooks, outputs, records, staleness
+from press.words import count, duration, memory, plain, table
 
-DEFAULT_MEMORY_MB = 2000  # of a chapter that has not run before
 POLL_S = 0.2
-ARCHIVE = "learning-from-less.zip"
-NOT_IN_ARCHIVE = {".buildinfo", ".nojekyll", "objects.inv"}  # of use to other programs only
+ATTEMPTS = 2  # of a seed
 
-# Runs papermill's command line. It ends itself when the pipeline that started it is gone, so that
-# a killed pipeline leaves no kernel behind (kernels watch their parent in the same way).
+# Runs papermill's command line. It ends itself when the process that started it is gone, so that a
+# killed engine leaves no kernel behind (kernels watch their parent in the same way).
 _PAPERMILL = """
-import os, threading, time
-parent = int(os.environ["LABUTILS_PIPELINE"])
+import os, sys, threading, time
+parent = int(sys.argv.pop(1))
 def watch():
     while os.getppid() == parent:
         time.sleep(0.5)
@@ -42,277 +43,261 @@ papermill()
 """
 
 
-class PipelineError(Exception):
-    """The pipeline was asked for something impossible; the message says what is possible."""
-
-
-# --- records and freshness -----------------------------------------------------------------------
-
-
-def record_path(chapter, profile, root):
-    """Return where the record of a chapter lies: committed results, or _build for ``smoke``."""
-    folder = root / "_build" / "results" if profile == "smoke" else root / "results"
-    return folder / notebooks.theme(chapter, root) / f"{chapter}.{profile}.json"
-
-
-def executed_path(chapter, profile, root):
-    """Return where the executed notebook is stored: in place for ``small``, else in _build."""
-    if profile == "small":
-        return notebooks.path(chapter, root)
-    return root / "_build" / "executed" / profile / f"{chapter}.ipynb"
-
-
-def failed_path(chapter, profile, root):
-    """Return where the partial notebook of a failed run is kept."""
-    return root / "_build" / "executed" / profile / f"{chapter}.failed.ipynb"
-
-
-def read_record(chapter, profile, root):
-    """Return the record as a dict, None if there is none; ``PipelineError`` if it is damaged."""
-    file = record_path(chapter, profile, root)
+def cores():
+    """Return how many cores this process may use."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise PipelineError(
-            f"{file} is not a record ({error}); restore it, or delete it and execute {chapter}"
-        ) from None
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
 
 
-def history_path(chapter, profile, root):
-    """Return where the replaced records of a chapter are kept, one per line."""
-    return record_path(chapter, profile, root).with_suffix(".history.jsonl")
+def parse_seeds(text):
+    """Return the seeds of ``"0-9"`` or ``"0,3,5-7"`` as a list; ``ValueError`` says what is odd."""
+    seeds = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise ValueError(f"{text!r} is not a list of seeds such as 0-9 or 0,3,5-7")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{text!r} names a seed twice")
+    return seeds
 
 
-def keep_superseded(chapter, profile, root, fingerprint):
-    """Append what the present record says to the history, if other code is about to replace it.
-
-    Kept is who measured what with which verdict; the values of each seed are left to the history of
-    the repository. A run of the same code replaces its record without a trace.
-    """
-    old = None if profile == "smoke" else read_record(chapter, profile, root)
-    if old is None or old.get("fingerprint") == fingerprint:
-        return
-    kept = {key: old[key] for key in old if key not in ("settings", "code", "numbers", "claims")}
-    kept["claims"] = [
-        {key: value for key, value in claim.items() if key != "values"}
-        for claim in old.get("claims", ())
-    ]
-    file = history_path(chapter, profile, root)
-    before = file.read_text(encoding="utf-8") if file.is_file() else ""
-    line = json.dumps(kept, allow_nan=False, ensure_ascii=False)
-    notebooks.write_text(f"{before}{line}\n", file)
+# --- jobs -----------------------------------------------------------------------------------------
 
 
-def why_stale(chapter, profile, root):
-    """Return in words why a chapter has to run, or None if its record and outputs are fresh."""
-    record = read_record(chapter, profile, root)
-    if record is None:
-        return "not run yet"
-    if record.get("fingerprint") != staleness.fingerprint(chapter, root):
-        then, now = record.get("code") or {}, staleness.fingerprint_parts(chapter, root)
-        changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-        names = ["its code cells" if name == "notebook" else name for name in changed]
-        return f"changed since: {', '.join(names)}" if then and names else "its code changed since"
-    if profile == "small":
-        cells = notebooks.code_cells(notebooks.read(notebooks.path(chapter, root)))
-        if any(cell["source"].strip() and not cell.get("execution_count") for _, cell in cells):
-            return "its stored outputs are incomplete"
-    return None
+@dataclass(frozen=True)
+class Job:
+    """One execution of a notebook, as plain values: a worker need not see this machine's files."""
 
+    notebook: str
+    profile: str
+    seed: int | None  # None: the seeds that the notebook's profile has
+    source: str  # the text of the notebook's file
+    code: dict[str, str]
+    fingerprint: str
+    package: str  # digest of the labutils that the record is about
+    root: str  # the book's folder, of use where it can be seen
+    threads: int | None = None  # None: as many as the worker's OMP_NUM_THREADS says, or one
+    parent: int | None = None  # the process with which the job ends; None for a worker on its own
+    timeout: float | None = None  # seconds
+    last_s: float | None = None  # what it took last time
 
-def _checked(chapters, profile, root):
-    if profile not in PROFILES:
-        raise PipelineError(f"unknown profile {profile!r}; the profiles are: {', '.join(PROFILES)}")
-    valid = notebooks.chapters(root)
-    unknown = [chapter for chapter in chapters if chapter not in valid]
-    if unknown:
-        raise PipelineError(
-            f"unknown chapter {', '.join(map(repr, unknown))}; "
-            f"the chapters are: {', '.join(valid) or 'none yet'}"
-        )
-    return list(dict.fromkeys(chapters)) or valid
+    @property
+    def label(self):
+        return self.notebook if self.seed is None else f"{self.notebook}, seed {self.seed}"
 
+    @property
+    def file_name(self):
+        return self.notebook + ("" if self.seed is None else f".seed-{self.seed}")
 
-# --- execute -------------------------------------------------------------------------------------
+    @property
+    def checkpoints(self):
+        """Where an interrupted run leaves what the next one goes on from."""
+        return Path(self.root, "_build", "checkpoints", f"{self.profile}-{self.file_name}")
+
+    @property
+    def scratch(self):
+        return _scratch(self.notebook, self.profile, self.seed is not None, Path(self.root))
 
 
 @dataclass
 class Outcome:
-    """How a chapter's run ended. ``status``: executed, fresh, failed or stopped."""
+    """How a job ended. ``status``: executed, fresh, failed or stopped."""
 
-    chapter: str
+    label: str
     status: str
     note: str = ""  # one line for the summary
     seconds: float = 0.0
     peak_memory_mb: float | None = None
     details: str = ""  # of a failure: cell, source and traceback
+    record: Record | None = None
+    executed: str | None = None  # text of the notebook as papermill left it
 
 
-@dataclass
+def package_digest(root):
+    """Return 16 hex digits that change with any file of the labutils in a folder."""
+    files = sorted(Path(root, "labutils").rglob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def run_job(job):
+    """Execute a job on whatever machine this is; return its ``Outcome``. Stores nothing."""
+    started = time.monotonic()
+    try:
+        # inside the book's folder, where the next run finds and removes what a killed one left
+        base = job.scratch if job.scratch.is_dir() else None
+        with tempfile.TemporaryDirectory(prefix="press-", dir=base) as scratch:
+            return _Run(job, Path(scratch)).outcome()
+    except PressError as error:
+        note, details = str(error), ""
+    except Exception as error:
+        note, details = f"{type(error).__name__}: {error}", traceback.format_exc()
+    return Outcome(job.label, "failed", note, time.monotonic() - started, details=details)
+
+
 class _Run:
-    """One chapter being executed."""
+    """A job while it is executed."""
 
-    chapter: str
-    profile: str
-    root: Path
-    threads: int
-    scratch: Path
-    memory_mb: float  # what it is expected to need
-    expected_s: float | None
-    restart: bool  # from nothing, whatever an interrupted run left
-    started: float = field(default_factory=time.monotonic)
-    peak_bytes: int = 0
-
-    def __post_init__(self):
+    def __init__(self, job, scratch):
         import psutil
 
-        self.source = notebooks.path(self.chapter, self.root)
-        self.source_bytes = self.source.read_bytes()
-        self.code = staleness.fingerprint_parts(self.chapter, self.root)
-        self.fingerprint = staleness.fingerprint(self.chapter, self.root)
-        self.input = self.scratch / "input.ipynb"
-        self.output = self.scratch / "output.ipynb"
-        self.results = self.scratch / "results"
-        self.input.write_bytes(self.source_bytes)
+        self.job, self.started, self.minutes = job, time.monotonic(), 0
+        package = _package(job)
+        self.input, self.output = scratch / "input.ipynb", scratch / "output.ipynb"
+        self.log, self.results, self.said = scratch / "log", scratch / "results", scratch / "said"
+        self.input.write_text(job.source, encoding="utf-8")
         self.total = len(notebooks.code_cells(notebooks.read(self.input)))
-        self.done, self._seen = 0, None
-        self.checkpoints = self.root / "_build" / "checkpoints" / f"{self.profile}-{self.chapter}"
-        if self.restart or self.profile == "smoke":
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
-        # of interrupted runs of the same code before this one: it goes on from their checkpoints
-        self._spent = self.checkpoints / f"seconds-{self.fingerprint}"
-        self.spent = float(self._spent.read_text()) if self._spent.exists() else 0.0
-        self.log = self.scratch / "papermill.log"
-        self.process = start_papermill(
-            self.input,
-            self.output,
-            folder=self.source.parent,
-            log=self.log,
-            environment=kernel_environment(
-                self.scratch, self.profile, self.threads, self.root, self.fingerprint
-            )
-            # An interrupted run goes on from here; a smoke run is too short to be worth it.
-            | {"LABUTILS_CHECKPOINTS": str(self.checkpoints) if self.profile != "smoke" else ""},
-        )
+        self.done, self.seen, self.peak_bytes = 0, None, 0
+        # of interrupted runs of the same code before this one
+        self.keeps = job.profile != "smoke" and Path(job.root).is_dir()
+        self.spent_file = job.checkpoints / f"seconds-{job.fingerprint}"
+        before = self.keeps and self.spent_file.exists()
+        self.spent = float(self.spent_file.read_text()) if before else 0.0
+        threads = job.threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
+        last = f", last time {duration(job.last_s)}" if job.last_s else ""
+        say(f"{job.label}: started at {job.profile}, {count(threads, 'thread')}{last}")
+        self.process = self._start(scratch, package, threads)
         self.tree = psutil.Process(self.process.pid)
+
+    def _start(self, scratch, package, threads):
+        """Start papermill in a process of its own; return the process."""
+        path = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {
+            **os.environ,
+            "LABUTILS_PROFILE": self.job.profile,
+            "LABUTILS_CODE": self.job.fingerprint,
+            "LABUTILS_RESULTS": str(self.results),
+            "LABUTILS_HEADLESS": str(self.said),
+            # An interrupted run goes on from here; a smoke run is too short to be worth it.
+            "LABUTILS_CHECKPOINTS": str(self.job.checkpoints) if self.keeps else "",
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONPATH": os.pathsep.join(path),
+            "PYTHONHASHSEED": "0",
+            # This Python's kernel, whatever kernels and start-up files the user has.
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "IPYTHONDIR": str(scratch / "ipython"),
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+        options = ["--kernel", "python3", "--no-progress-bar", "--log-level", "ERROR"]
+        if self.job.seed is not None:
+            options += ["--language", "python", "--parameters_yaml", f"seeds: [{self.job.seed}]"]
+        command = [sys.executable, "-c", _PAPERMILL, str(os.getpid())]
+        with self.log.open("wb") as stream:
+            return subprocess.Popen(
+                [*command, str(self.input), str(self.output), *options],
+                env=environment,
+                cwd=scratch,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the engine, which then ends this one
+            )
 
     @property
     def seconds(self):
         return time.monotonic() - self.started
 
-    def said(self):
-        """Return the last line that the chapter reported, or an empty text."""
-        with contextlib.suppress(OSError):
-            text = (self.scratch / "progress.log").read_text(encoding="utf-8")
-            return text.strip().rpartition("\n")[2]
-        return ""
+    def outcome(self):
+        """Wait for the end; return the ``Outcome``. Whatever happens here, the process ends."""
+        try:
+            while self.process.poll() is None:
+                self._watch()
+                if self.job.timeout and self.seconds > self.job.timeout:
+                    return self._timed_out()
+                if self.job.parent not in (None, os.getpid(), os.getppid()):
+                    raise PressError("the engine that started it is gone")
+                time.sleep(POLL_S)
+            return self._ended()
+        finally:
+            if self.process.poll() is None:
+                end(self.process)
+                self._save_spent()
 
-    def save_spent(self):
-        """Remember the time spent, for the run that goes on from the checkpoints of this one."""
-        if self.checkpoints.is_dir():
-            notebooks.write_text(f"{self.spent + self.seconds:.1f}\n", self._spent)
-
-    def watch(self):
-        """Measure memory and progress; return True while the process runs."""
-        total = tree_bytes(self.tree)
-        self.peak_bytes = max(self.peak_bytes, total)
+    def _watch(self):
+        """Measure memory and progress; once a minute, say how far it is."""
+        self.peak_bytes = max(self.peak_bytes, tree_bytes(self.tree))
         with contextlib.suppress(OSError, notebooks.NotebookError, KeyError):
             changed = self.output.stat().st_mtime_ns
-            if changed != self._seen:
-                self._seen = changed
-                self.save_spent()
+            if changed != self.seen:
+                self.seen = changed
                 cells = notebooks.code_cells(notebooks.read(self.output))
                 states = [cell["metadata"]["papermill"]["status"] for _, cell in cells]
-                self.done = states.count("completed")
-        return self.process.poll() is None
+                self.done = min(states.count("completed"), self.total)
+                self._save_spent()
+        if self.seconds // 60 > self.minutes:
+            self.minutes = self.seconds // 60
+            line = f"{self.done} of {self.total} cells after {duration(self.seconds)}"
+            with contextlib.suppress(OSError):  # what the notebook's longest loop reported
+                said = self.said.read_text(encoding="utf-8").strip().rpartition("\n")[2]
+                line += f"; {said}" * bool(said)
+            say(f"{self.job.label}: {line}")
 
-    def kill(self):
-        """End the process and everything that it started."""
-        end(self.process)
+    def _save_spent(self):
+        """Remember the time spent, for the run that goes on from the checkpoints of this one."""
+        if self.keeps and self.job.checkpoints.is_dir():
+            notebooks.write_text(f"{self.spent + self.seconds:.1f}\n", self.spent_file)
 
-    def finish(self):
-        """Store notebook and record of a process that ended; return the ``Outcome``."""
+    def _ended(self):
         if self.process.returncode:
-            return self.fail(*explain(self.output, self.log, self.process.returncode))
-        record_file = self.results / f"{self.chapter}.{self.profile}.json"
-        if not record_file.is_file():
-            return self.fail(
-                f"no record: the chapter did not write {self.profile}/{self.chapter}.json",
-                "Its claims cell must save the ledger into the folder LABUTILS_RESULTS.",
+            return self._failed(*outputs.explain(self.output, self.log, self.process.returncode))
+        try:
+            record = Record.read(self.results / f"{self.job.notebook}.{self.job.profile}.json")
+        except FileNotFoundError:
+            return self._failed(
+                "no record: the notebook did not save its ledger",
+                "Its claims cell must end with `lab.save()`.",
             )
-        if self.source.read_bytes() != self.source_bytes:
-            return self.fail(
-                f"notebooks/{self.chapter}.ipynb was edited while it ran; nothing was replaced",
-                "Run the chapter again.",
-            )
-        record = json.loads(record_file.read_text(encoding="utf-8"))
-        notebook = stored_form(notebooks.read(self.input), notebooks.read(self.output))
-        memory = round(self.peak_bytes / 2**20)
-        record["title"] = record.get("title") or _title(notebook)
-        record["fingerprint"], record["code"] = self.fingerprint, self.code
-        record["duration_s"] = round(self.spent + self.seconds, 1)
-        record["peak_memory_mb"] = memory
-        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-        keep_superseded(self.chapter, self.profile, self.root, self.fingerprint)
-        notebooks.write(notebook, executed_path(self.chapter, self.profile, self.root))
-        notebooks.write_text(text, record_path(self.chapter, self.profile, self.root))
-        failed_path(self.chapter, self.profile, self.root).unlink(missing_ok=True)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        return Outcome(self.chapter, "executed", "", self.seconds, memory)
-
-    def fail(self, note, details):
-        """Keep the partial notebook; return the ``Outcome`` of a failure."""
-        self.save_spent()
-        if self.output.is_file():
-            kept = failed_path(self.chapter, self.profile, self.root)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.output, kept)
-            details += f"\nThe partial notebook is kept in {kept.relative_to(self.root)}"
-        memory = round(self.peak_bytes / 2**20)
-        return Outcome(self.chapter, "failed", note, self.seconds, memory, details.strip())
-
-
-def kernel_environment(scratch, profile, threads, package, code):
-    """Return the environment in which a chapter runs headless; ``scratch`` is its own folder.
-
-    ``package`` is the folder that holds labutils: the chapter imports the labutils whose
-    fingerprint is recorded.
-    """
-    return {
-        **os.environ,
-        "LABUTILS_PROFILE": profile,
-        "LABUTILS_CODE": code,
-        "LABUTILS_RESULTS": str(scratch / "results"),
-        "LABUTILS_HEADLESS": str(scratch / "progress.log"),
-        "LABUTILS_PIPELINE": str(os.getpid()),
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONPATH": os.pathsep.join(
-            [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-        ),
-        "PYTHONHASHSEED": "0",
-        # This Python's kernel, whatever kernels and start-up files the user has.
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "IPYTHONDIR": str(scratch / "ipython"),
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-
-
-def start_papermill(source, output, *, folder, log, environment, options=()):
-    """Start executing a notebook in a process of its own, in ``folder``; return the process."""
-    arguments = ["--kernel", "python3", "--cwd", str(folder), *options]
-    arguments += ["--no-progress-bar", "--log-level", "ERROR"]
-    with log.open("wb") as stream:
-        return subprocess.Popen(
-            [sys.executable, "-c", _PAPERMILL, str(source), str(output), *arguments],
-            env=environment,
-            cwd=source.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the pipeline, which then ends this one
+        except RecordError as error:
+            return self._failed(f"no valid record: {error}")
+        executed = self.output.read_text(encoding="utf-8")
+        record = replace(
+            record,
+            title=record.title or outputs.title(notebooks.read(self.input)),
+            fingerprint=self.job.fingerprint,
+            code=self.job.code,
+            duration_s=round(self.spent + self.seconds, 1),
+            peak_memory_mb=self._peak_mb(),
         )
+        return self._outcome("executed", record=record, executed=executed)
+
+    def _timed_out(self):
+        number, cell = outputs.where(self.output)
+        at = f"cell {number}: " if number else ""
+        note = f"{at}stopped at the time limit of {self.job.timeout:g} s"
+        return self._failed(note, outputs.numbered(number, cell) if number else "")
+
+    def _failed(self, note, details=""):
+        self._save_spent()
+        executed = self.output.read_text(encoding="utf-8") if self.output.is_file() else None
+        return self._outcome("failed", note=note, details=details, executed=executed)
+
+    def _outcome(self, status, **more):
+        memory_mb = self._peak_mb()
+        return Outcome(
+            self.job.label, status, seconds=self.seconds, peak_memory_mb=memory_mb, **more
+        )
+
+    def _peak_mb(self):
+        return round(self.peak_bytes / 2**20)
+
+
+def _package(job):
+    """Return the folder whose labutils the job imports; ``PressError`` if its code is other code.
+
+    Where the book's folder can be seen, the notebook's own fingerprint tells.
+    """
+    seen = Path(job.root, "labutils", "__init__.py").is_file()
+    package = Path(job.root) if seen else Path(labutils.__file__).parents[1]
+    if seen and staleness.fingerprint(job.notebook, job.root) != job.fingerprint:
+        raise PressError(f"its code in {package} changed since this run was started; run it again")
+    if not seen and package_digest(package) != job.package:
+        raise PressError(
+            f"the worker's labutils ({package}) differs from the book's; install the same version "
+            "of the book's package on all machines"
+        )
+    return package
 
 
 def end(process):
@@ -342,171 +327,67 @@ def tree_bytes(process):
     return total
 
 
-def where(output):
-    """Return the number and cell at which an executed notebook stopped, or (None, None)."""
-    with contextlib.suppress(OSError, notebooks.NotebookError):
-        # cells that papermill adds for parameters and errors must not shift the numbers
-        cells = [cell for cell in notebooks.read(output)["cells"] if not _of_papermill(cell)]
-        states = [cell["metadata"].get("papermill", {}) for cell in cells]
-        for key in ("exception", "start_time"):
-            numbers = [number for number, state in enumerate(states) if state.get(key)]
-            if numbers:
-                return numbers[-1] + 1, cells[numbers[-1]]
-    return None, None
+def say(line):
+    print(line, flush=True)
 
 
-def _of_papermill(cell):
-    return notebooks.tags(cell) & {"papermill-error-cell-tag", "injected-parameters"}
+# --- many jobs ------------------------------------------------------------------------------------
 
 
-def explain(output, log, status):
-    """Return why papermill ended with an exit status: one line, and the details."""
-    number, cell = where(output)
-    log = log.read_text(encoding="utf-8", errors="replace")
-    last = (log.strip().splitlines() or ["no message"])[-1]
-    if number is None:
-        return plain(f"papermill: {last}"), plain(log.strip()[-4000:])
-    errors = [o for o in cell.get("outputs", ()) if o["output_type"] == "error"]
-    if errors:
-        text = errors[0]["evalue"].strip().splitlines()
-        what = f"{errors[0]['ename']}: {text[0] if text else ''}"
-        trace = "\n".join(errors[0]["traceback"])
-    elif status < 0:
-        what, trace = f"papermill was ended by signal {-status}", ""
-    elif "DeadKernelError" in log:
-        what, trace = "the kernel died (out of memory?)", ""
-    else:
-        what, trace = last, log.strip()[-4000:]
-    return f"cell {number}: {plain(what)}", f"{_numbered(number, cell)}\n\n{plain(trace)}"
+def run_jobs(jobs, processes, dask, ended):
+    """Run jobs side by side; call ``ended(job, outcome)`` here as each one ends.
 
-
-def _numbered(number, cell):
-    lines = cell["source"].splitlines()
-    shown = "\n".join(f"    {line}" for line in lines[:15])
-    return f"Cell {number}:\n{shown}" + (f"\n    ... {len(lines) - 15} more" * (len(lines) > 15))
-
-
-def plain(text):
-    """Return a text without terminal colours and without what XML forbids."""
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)
-
-
-def _title(notebook):
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown":
-            for line in cell["source"].splitlines():
-                if line.startswith("# "):
-                    return line.removeprefix("# ").strip()
-    return ""
-
-
-def stored_form(original, executed):
-    """Return the notebook to store: ``original`` with the outputs of ``executed``, made repeatable.
-
-    Text, tags and cell ids stay as the author wrote them. Times, widgets, memory addresses, the
-    chunks of a stream and versions of the kernel do not get in, so that two runs that computed the
-    same give the same bytes.
+    A pool with a dead worker loses its other jobs too: for those, nothing is called.
     """
-    notebook = json.loads(json.dumps(original))
-    notebook["nbformat"], notebook["nbformat_minor"] = 4, max(5, notebook["nbformat_minor"])
-    for name in notebooks.VOLATILE_METADATA:
-        notebook["metadata"].pop(name, None)
-    notebook["metadata"]["kernelspec"] = {
-        "display_name": "Python 3", "language": "python", "name": "python3"
-    }  # fmt: skip
-    notebook["metadata"]["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
-    pairs = zip(notebook["cells"], executed["cells"], strict=True)
-    for number, (cell, ran) in enumerate(pairs, 1):
-        for name in notebooks.VOLATILE_METADATA:
-            cell["metadata"].pop(name, None)
-        cell.setdefault("id", f"cell-{number}")
-        if cell["cell_type"] == "code":
-            cell["execution_count"] = ran["execution_count"]
-            cell["outputs"] = _stored_outputs(ran["outputs"])
-            if "figure" in cell["metadata"].get("mystnb", {}):  # the figure alone has its name
-                cell["outputs"] = [o for o in cell["outputs"] if not _is_value_as_text(o)]
-    return notebook
+    import joblib
 
-
-def _is_value_as_text(output):
-    """Whether this is what a last line without semicolon shows: the value of a call that draws."""
-    return output["output_type"] == "execute_result" and set(output["data"]) == {"text/plain"}
-
-
-def _stored_outputs(outputs):
-    stored = []
-    for output in outputs:
-        data = output.get("data", {})
-        if "application/vnd.jupyter.widget-view+json" in data:
-            continue  # a progress bar that lives only in a running kernel
-        same_stream = stored and output["output_type"] == "stream" == stored[-1]["output_type"]
-        if same_stream and stored[-1]["name"] == output["name"]:
-            stored[-1]["text"] += output["text"]
-        else:
-            stored.append(output)
-    for output in stored:
-        if output["output_type"] == "stream":
-            # what a terminal would show of lines that were written over
-            lines = output["text"].split("\n")
-            lines = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
-            output["text"] = _without_addresses("\n".join(lines))
-        data = output.get("data", {})
-        if "text/plain" in data:
-            data["text/plain"] = _without_addresses(data["text/plain"])
-        if "image/svg+xml" in data:
-            svg = data["image/svg+xml"]
-            data["image/svg+xml"] = re.sub(r"\s*<dc:date\b[^>]*>[^<]*</dc:date>", "", svg)
-    return stored
-
-
-def _without_addresses(text):
-    return re.sub(r"\bat 0x[0-9a-fA-F]{6,}", "at 0x...", text)
-
-
-def execute(
-    chapters=(), profile="small", *, jobs=None, force=False, junit=None, timeout=None, root=None
-):
-    """Execute chapters (default: all) at a profile; return one ``Outcome`` per chapter.
-
-    Chapters whose record is fresh are skipped unless ``force``. An interrupted chapter goes on from
-    its training's checkpoints, or starts from nothing with ``force``. ``jobs``: how many run side
-    by side (default: as many as there are cores, fewer if memory is short; one for ``full``); the
-    cores are divided among them. ``timeout``: seconds after which a chapter is ended and failed.
-    ``junit``: path of a JUnit report to write. Raises ``PipelineError`` for an unknown chapter or
-    profile. When interrupted, ends the running chapters, reports, and raises ``KeyboardInterrupt``.
-    """
-    root = notebooks.book_root(root).resolve()
-    chapters = _checked(chapters, profile, root)
-    if not chapters:
-        print("There are no chapters yet.")
-    outcomes, waiting = {}, []
-    for chapter in chapters:
-        reason = why_stale(chapter, profile, root)
-        if reason or force:
-            waiting.append(chapter)
-            print(f"{chapter}: {reason or 'fresh, but forced'}", flush=True)
-        else:
-            outcomes[chapter] = Outcome(chapter, "fresh", "nothing that it depends on changed")
-    try:
-        with _terminable():
-            _run_all(waiting, profile, root, jobs, force, timeout, outcomes)
-    finally:
-        for chapter in chapters:
-            outcomes.setdefault(chapter, Outcome(chapter, "stopped", "interrupted"))
-        ordered = [outcomes[chapter] for chapter in chapters]
-        for outcome in ordered:
-            if outcome.status == "failed":
-                print(f"\n{outcome.chapter} failed: {outcome.note}\n{outcome.details}")
-        if ordered:
-            print(f"\n{summary(ordered)}", flush=True)
-        if junit:
-            write_junit(ordered, profile, junit)
-    return ordered
+    by_label = {job.label: job for job in jobs}
+    with _workers(dask):
+        parallel = joblib.Parallel(
+            n_jobs=-1 if dask else processes,
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch="all",
+        )
+        outcomes = parallel(joblib.delayed(run_job)(job) for job in jobs)
+        while True:
+            try:
+                outcome = next(outcomes, None)
+            except Exception as error:  # of the pool: a job reports its own
+                say(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+                return
+            if outcome is None:
+                return
+            ended(by_label[outcome.label], outcome)
 
 
 @contextlib.contextmanager
-def _terminable():
+def _workers(dask):
+    """Let joblib use processes here, or the workers of a Dask scheduler."""
+    import joblib
+
+    if not dask:
+        with joblib.parallel_config("loky"):
+            yield
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise PressError("--dask needs a package: pip install distributed") from None
+    try:
+        client = Client(dask, timeout="20s")
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise PressError(
+            f"no Dask scheduler answers at {dask} ({reason}); expected an address such as "
+            "tcp://10.0.0.1:8786, which `dask scheduler` prints"
+        ) from None
+    with client, joblib.parallel_config("dask"):
+        yield
+
+
+@contextlib.contextmanager
+def terminable():
     """Let a polite kill (SIGTERM) end a run like Ctrl-C; only the main thread may say so."""
 
     def interrupt(*_):
@@ -523,361 +404,215 @@ def _terminable():
         signal.signal(signal.SIGTERM, previous)
 
 
-def cores():
-    """Return how many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
-
-
-def _run_all(waiting, profile, root, jobs, force, timeout, outcomes):
-    """Run chapters side by side and put their outcomes into ``outcomes``, the longest first."""
-    if not waiting:
-        return
-    import psutil
-
-    earlier = {chapter: read_record(chapter, profile, root) or {} for chapter in waiting}
-    most = jobs or (1 if profile == "full" else cores())
-    most = min(most, len(waiting))
-    threads = max(1, cores() // most)
-    queue = sorted(waiting, key=lambda c: -(earlier[c].get("duration_s") or float("inf")))
-    need = {c: earlier[c].get("peak_memory_mb") or DEFAULT_MEMORY_MB for c in waiting}
-    memory_mb = psutil.virtual_memory().available / 2**20 * 0.9
-    running = []
-    with _Progress() as progress, contextlib.ExitStack() as stack:
-        try:
-            while queue or running:
-                while queue and len(running) < most:
-                    free = memory_mb - sum(run.memory_mb for run in running)
-                    # The first that fits; alone, a chapter is tried anyway.
-                    fitting = [c for c in queue if need[c] <= free or not running]
-                    if not fitting:
-                        break
-                    chapter = fitting[0]
-                    queue.remove(chapter)
-                    try:
-                        scratch = stack.enter_context(_scratch(chapter, profile, root))
-                    except PipelineError as error:
-                        outcomes[chapter] = Outcome(chapter, "failed", str(error))
-                        continue
-                    expected = earlier[chapter].get("duration_s")
-                    run = _Run(
-                        chapter, profile, root, threads, scratch, need[chapter], expected, force
-                    )
-                    running.append(run)
-                    progress.start(run)
-                for run in list(running):
-                    outcome = _ended(run, timeout)
-                    if outcome:
-                        running.remove(run)
-                        outcomes[run.chapter] = outcome
-                        progress.end(run, outcome)
-                progress.update(running)
-                time.sleep(POLL_S)
-        finally:
-            for run in running:
-                run.kill()
-                run.save_spent()
-
-
-def _ended(run, timeout):
-    """Return the outcome of a run, or None while it goes on within its time limit."""
-    if not run.watch():
-        return run.finish()
-    if not timeout or run.seconds < timeout:
-        return None
-    number, cell = where(run.output)
-    run.kill()
-    at = f"cell {number}: " if number else ""
-    note = f"{at}stopped at the time limit of {timeout:g} s"
-    return run.fail(note, _numbered(number, cell) if number else "")
+def _scratch(notebook, profile, sweep, root):
+    return root / "_build" / "running" / f"{profile}-{notebook}{'-seeds' * sweep}"
 
 
 @contextlib.contextmanager
-def _scratch(chapter, profile, root):
-    """Give one run of a chapter a folder of its own, and refuse a second run at the same time."""
+def reserved(notebook, profile, root, sweep=False):
+    """Give a run of a notebook a scratch folder, and refuse a second run at the same time."""
     import filelock
 
-    folder = root / "_build" / "running" / f"{profile}-{chapter}"
+    folder = _scratch(notebook, profile, sweep, root)
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(f"{folder}.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise PipelineError("another run of this chapter and profile is under way") from None
+        raise PressError("another run of this notebook and profile is under way") from None
     try:
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
         folder.mkdir()
-        yield folder
+        yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 
 
-class _Progress:
-    """One line per running chapter on a terminal; elsewhere a line per start, end and minute."""
-
-    def __init__(self):
-        self.live = sys.stderr.isatty()
-        self.bars, self.minutes = {}, {}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for bar in self.bars.values():
-            bar.close()
-
-    def start(self, run):
-        if self.live:
-            from tqdm import tqdm
-
-            self.bars[run.chapter] = tqdm(
-                total=run.total,
-                desc=run.chapter,
-                leave=False,
-                bar_format="{desc} |{bar:20}| cell {n_fmt} of {total_fmt}, {elapsed}{postfix}",
-            )
-        else:
-            threads = f"{run.threads} thread{'s' * (run.threads > 1)}"
-            print(f"{run.chapter}: started at {run.profile}, {threads}{self._expected(run)}")
-            sys.stdout.flush()
-
-    @staticmethod
-    def _expected(run):
-        return f", last time {duration(run.expected_s)}" if run.expected_s else ""
-
-    def update(self, running):
-        for run in running:
-            if self.live:
-                bar = self.bars[run.chapter]
-                bar.n, bar.postfix = run.done, self._expected(run)
-                bar.refresh()
-            elif int(run.seconds // 60) > self.minutes.get(run.chapter, 0):
-                self.minutes[run.chapter] = int(run.seconds // 60)
-                done = f"{run.done} of {run.total} cells"
-                line = f"{run.chapter}: {done} after {duration(run.seconds)}"
-                print("; ".join(filter(None, [line, run.said()])), flush=True)
-
-    def end(self, run, outcome):
-        line = f"{run.chapter}: {outcome.status} after {duration(outcome.seconds)}"
-        line += f" ({outcome.note})" if outcome.note else ""
-        if self.live:
-            self.bars.pop(run.chapter).close()
-            from tqdm import tqdm
-
-            tqdm.write(line)
-        else:
-            print(line, flush=True)
+# --- execute --------------------------------------------------------------------------------------
 
 
-def duration(seconds):
-    """Return a time in words: ``8.3 s``, ``4 min 05 s``, ``1 h 12 min``."""
-    if seconds is None:
-        return "-"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+def execute(
+    names=(), profile="small", *, seeds=None, jobs=None, dask=None, force=False, timeout=None,
+    root=None,
+):  # fmt: skip
+    """Execute notebooks (default: all) at a profile; return one ``Outcome`` per job.
 
+    Without ``seeds`` a job is a whole notebook, skipped while its record is fresh; its outputs and
+    record are stored in the book. With ``seeds`` each seed of each notebook is a job, skipped when
+    it is finished and tried twice; a merged record per notebook is written under ``_build/sweep``.
 
-def memory(megabytes):
-    """Return an amount of memory in words, ``812 MB``."""
-    return "-" if megabytes is None else f"{megabytes:.0f} MB"
-
-
-def table(header, rows):
-    """Return an aligned plain-text table."""
-    rows = [[str(value) for value in row] for row in [header, *rows]]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    rows.insert(1, ["-" * width for width in widths])
-    lines = ("  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def summary(outcomes, what="chapter"):
-    """Return the table that ends a run: chapter (or another ``what``), status, time and so on."""
-    rows = [
-        (
-            o.chapter,
-            o.status,
-            duration(o.seconds) if o.seconds else "-",
-            memory(o.peak_memory_mb),
-            o.note,
-        )
-        for o in outcomes
-    ]
-    return table((what, "status", "time", "peak memory", "note"), rows)
-
-
-def write_junit(outcomes, profile, file):
-    """Write the outcomes as a JUnit report: one test case per chapter."""
-    bad = [o for o in outcomes if o.status == "failed"]
-    skipped = [o for o in outcomes if o.status in ("fresh", "stopped")]
-    suite = ET.Element(
-        "testsuite",
-        name=f"labutils execute --profile {profile}",
-        tests=str(len(outcomes)),
-        failures=str(len(bad)),
-        errors="0",
-        skipped=str(len(skipped)),
-        time=f"{sum(o.seconds for o in outcomes):.3f}",
-    )
-    for o in outcomes:
-        case = ET.SubElement(
-            suite, "testcase", classname=f"chapters.{profile}", name=o.chapter,
-            time=f"{o.seconds:.3f}",
-        )  # fmt: skip
-        if o in bad:
-            ET.SubElement(case, "failure", message=plain(o.note)).text = plain(o.details)
-        elif o in skipped:
-            ET.SubElement(case, "skipped", message=f"{o.status}: {o.note}")
-    root = ET.Element("testsuites")
-    root.append(suite)
-    ET.indent(root)
-    text = ET.tostring(root, encoding="unicode", xml_declaration=True)
-    notebooks.write_text(text + "\n", file)
-
-
-# --- book ----------------------------------------------------------------------------------------
-
-
-def book(root=None, archive=False):
-    """Build the site from stored outputs into ``_build/html``; return the path of its first page.
-
-    With ``archive``, also pack it into ``_build/learning-from-less.zip``, whose pages open from
-    disk without a server.
-
-    Nothing is executed; warnings are errors. Raises ``PipelineError`` with the warnings if there
-    are any; the whole output is in ``_build/book.log``.
+    jobs: how many run side by side here (default: one notebook, or a seed per core; one for
+    ``full``); they share the cores. dask: address of a running Dask scheduler, whose workers then
+    do the jobs. force: run all, from nothing. timeout: seconds after which a job is ended and
+    failed. Raises ``PressError`` for an unknown notebook or profile and for a cluster that does not
+    answer. When interrupted, ends what runs, reports, and raises ``KeyboardInterrupt``.
     """
     root = notebooks.book_root(root).resolve()
-    log = root / "_build" / "book.log"
-    log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    command += ["build", str(root), "--path-output", str(root), "--warningiserror", "--keep-going"]
-    environment = {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
-    print("Building the site from the stored outputs ...", flush=True)
-    live, tail, started = sys.stderr.isatty(), deque(maxlen=40), time.monotonic()
-    with (
-        log.open("w", encoding="utf-8") as stream,
-        subprocess.Popen(
-            command,
-            env=environment,
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
-        for line in process.stdout:
-            line = plain(line).rstrip()
-            stream.write(line + "\n")
-            if line.strip():
-                tail.append(line)
-                if live:
-                    hint = f"{time.monotonic() - started:4.0f} s  {line.strip()[:60]}"
-                    print(f"\r\x1b[K{hint}", end="", file=sys.stderr, flush=True)
-    if live:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    page = root / "_build" / "html" / "index.html"
-    if process.returncode or not page.is_file():
-        # Sphinx remembers pages that it has read, and would not warn about them a second time.
-        shutil.rmtree(root / "_build" / ".doctrees", ignore_errors=True)
-        lines = log.read_text(encoding="utf-8").splitlines()
-        marks = ("WARNING", "ERROR", "CRITICAL", "SEVERE")
-        warnings = [line for line in lines if any(mark in line for mark in marks)]
-        shown = "\n".join(dict.fromkeys(warnings)) or "\n".join(tail)
-        raise PipelineError(
-            f"the site was not built:\n{shown}\nThe whole output is in {log.relative_to(root)}"
-        )
-    print(f"The site is built ({duration(time.monotonic() - started)}). Open it:")
-    print(f"  {page.as_uri()}")
-    print("or serve it, then open http://localhost:8000:")
-    print(f"  python -m http.server 8000 --directory '{page.parent}'", flush=True)
-    if archive:
-        print("To read without a server, unpack this and open index.html:")
-        print(f"  {pack(page.parent, root / '_build' / ARCHIVE)}", flush=True)
-    return page
-
-
-def pack(folder, file):
-    """Pack all files of a folder into a zip file that appears whole or not at all."""
-    scratch = file.with_suffix(".tmp")
-    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.name not in NOT_IN_ARCHIVE:
-                packed.write(path, Path(file.stem) / path.relative_to(folder))
-    os.replace(scratch, file)
-    return file
-
-
-# --- data ----------------------------------------------------------------------------------------
-
-
-def fetch_data(names=()):
-    """Fetch data sets (default: all) and print what lies where; return True if all are there."""
-    from labutils import data
-
-    unknown = [name for name in names if name not in data.NAMES]
-    if unknown:
-        raise PipelineError(
-            f"unknown data set {', '.join(map(repr, unknown))}; "
-            f"the data sets are: {', '.join(data.NAMES)}"
-        )
-    rows, errors = [], []
-    for name in names or data.NAMES:
+    names = records.checked(names, profile, root)
+    if not names:
+        say("There are no notebooks yet.")
+    session = _Session(seeds is not None)
+    with terminable(), contextlib.ExitStack() as stack:
         try:
-            rows.append((name, "ready", data.fetch(name)))
-        except data.DataError as error:
-            rows.append((name, "missing", "see below"))
-            errors.append(f"{name}: {error}")
-    print(table(("data set", "state", "folder"), rows))
-    for error in errors:
-        print(f"\n{error}", file=sys.stderr)
-    return not errors
+            for name in names:
+                session.plan(name, profile, seeds, force, root, stack)
+            alone = seeds is None or profile == "full"
+            processes = min(jobs or (1 if alone else cores()), max(1, len(session.waiting)))
+            session.run(processes, dask, timeout)
+        finally:
+            session.report()
+    for name in names if seeds is not None else ():
+        _merge(name, profile, seeds, root)
+    return list(session.outcomes.values())
 
 
-# --- status --------------------------------------------------------------------------------------
+class _Session:
+    """The jobs of one call: what waits, what became of each, in the order asked for."""
 
+    def __init__(self, sweep):
+        self.sweep, self.started = sweep, time.monotonic()
+        self.waiting, self.outcomes = [], {}
 
-def status(root=None):
-    """Return the table of all chapters and profiles: state, verdicts, time, memory, date."""
-    root = notebooks.book_root(root)
-    rows = []
-    for chapter in notebooks.chapters(root):
-        for profile in PROFILES:
-            record = read_record(chapter, profile, root)
-            if record is None:
-                rows.append((chapter, profile, "not run", "-", "-", "-", "-"))
+    def plan(self, name, profile, seeds, force, root, stack):
+        """Add the jobs of one notebook; those that need not run have their outcome at once."""
+        try:
+            stack.enter_context(reserved(name, profile, root, self.sweep))
+            made = _jobs(name, profile, seeds, root)
+        except PressError as error:
+            self.outcomes[name] = Outcome(name, "failed", str(error))
+            return
+        self.outcomes |= {job.label: Outcome(job.label, "stopped", "interrupted") for job in made}
+        for job in made:
+            reason = _why_run(job)
+            if not reason and not force:
+                note = "finished before" if self.sweep else "nothing that it depends on changed"
+                self.outcomes[job.label] = Outcome(job.label, "fresh", note)
                 continue
-            stale = why_stale(chapter, profile, root)
-            rows.append(
-                (
-                    chapter,
-                    profile,
-                    f"stale ({stale})" if stale else "fresh",
-                    verdicts(record),
-                    duration(record.get("duration_s")),
-                    memory(record.get("peak_memory_mb")),
-                    record.get("finished", "-")[:10],
-                )
-            )
-    if not rows:
-        return "There are no chapters yet."
-    return table(("chapter", "profile", "state", "verdicts", "time", "peak memory", "date"), rows)
+            if not self.sweep:
+                say(f"{job.label}: {reason or 'fresh, but forced'}")
+            if force:
+                shutil.rmtree(job.checkpoints, ignore_errors=True)
+            self.waiting.append(job)
+
+    def run(self, processes, dask, timeout):
+        """Run what waits, the longest first; failed seeds once more."""
+        threads = None if dask else max(1, cores() // processes)
+        parent = None if dask else os.getpid()
+        waiting = sorted(self.waiting, key=lambda job: -(job.last_s or float("inf")))
+        waiting = [replace(j, threads=threads, parent=parent, timeout=timeout) for j in waiting]
+        self.done, self.total = 0, len(waiting)
+        at = f"the cluster at {dask}" if dask else count(processes, "process")
+        if self.sweep:
+            say(f"{self.total} of {count(len(self.outcomes), 'job')} to run on {at}")
+        for attempt in range(ATTEMPTS if self.sweep else 1):
+            if attempt and waiting:
+                say(f"trying again: {'; '.join(job.label for job in waiting)}")
+            run_jobs(waiting, processes, dask, self.ended)
+            for job in waiting:
+                if self.outcomes[job.label].status == "stopped":
+                    self.outcomes[job.label] = Outcome(job.label, "failed", "its worker was lost")
+            waiting = [job for job in waiting if self.outcomes[job.label].status == "failed"]
+
+    def ended(self, job, outcome):
+        """Store what a job brought and say so."""
+        self.outcomes[job.label] = outcome = _store(job, outcome)
+        line = f"{job.label}: {outcome.status} after {duration(outcome.seconds)}"
+        line += f" ({outcome.note})" if outcome.note else ""
+        self.done += outcome.status == "executed"
+        if self.total > 1 and self.done:
+            spent = time.monotonic() - self.started
+            left = duration(spent / self.done * (self.total - self.done))
+            line += f"; {self.done} of {self.total} jobs done, {left} left"
+        say(line)
+
+    def report(self):
+        """Print the failures and the table of all jobs."""
+        for outcome in self.outcomes.values():
+            if outcome.status == "failed":
+                say(f"\n{outcome.label} failed: {outcome.note}\n{outcome.details}".rstrip())
+        rows = [
+            (o.label, o.status, duration(o.seconds or None), memory(o.peak_memory_mb), o.note)
+            for o in self.outcomes.values()
+        ]
+        if rows:
+            what = "job" if self.sweep else "notebook"
+            say("\n" + table((what, "status", "time", "peak memory", "note"), rows))
 
 
-def verdicts(record):
-    """Return the verdicts of a record in words, ``3 reproduced, 1 inconclusive``."""
-    counts = {}
-    for claim in record.get("claims", ()):
-        counts[claim["verdict"]] = counts.get(claim["verdict"], 0) + 1
-    order = ("reproduced", "not reproduced", "inconclusive", "not judged")
-    found = [f"{counts[verdict]} {verdict}" for verdict in order if verdict in counts]
-    return ", ".join(found) or "no claims"
+def _jobs(name, profile, seeds, root):
+    """Return the jobs of a notebook: one, or one per seed."""
+    file = notebooks.path(name, root)
+    source = file.read_text(encoding="utf-8")
+    notebooks.parse(source, file)  # or say now what is wrong with it
+    last_s = None
+    with contextlib.suppress(RecordError):
+        record = None if seeds else records.read_record(name, profile, root)
+        last_s = record and record.duration_s
+    job = Job(
+        name, profile, None, source, staleness.fingerprint_parts(name, root),
+        staleness.fingerprint(name, root), package_digest(root), str(root), last_s=last_s,
+    )  # fmt: skip
+    return [job] if seeds is None else [replace(job, seed=seed) for seed in seeds]
+
+
+def _seed_path(job):
+    root = Path(job.root)
+    return records.seed_path(job.notebook, job.profile, job.seed, job.fingerprint, root)
+
+
+def _why_run(job):
+    """Return in words why a job has to run, or None."""
+    if job.seed is None:
+        return records.why_stale(job.notebook, job.profile, Path(job.root))
+    return None if _seed_path(job).exists() else "not run yet"
+
+
+def _store(job, outcome):
+    """Keep what a job brought; return its outcome, a failure if nothing may be replaced."""
+    root = Path(job.root)
+    failed = records.failed_path(job.file_name, job.profile, root)
+    if outcome.status == "executed" and job.seed is None:
+        source = notebooks.path(job.notebook, root)
+        if source.read_text(encoding="utf-8") != job.source:
+            note = f"{source.relative_to(root)} was edited while it ran; nothing was replaced"
+            outcome = replace(outcome, status="failed", note=note, details="Run it again.")
+    if outcome.status != "executed":
+        if outcome.executed:
+            notebooks.write_text(outcome.executed, failed)
+            outcome.details += f"\nThe partial notebook is kept in {failed.relative_to(root)}"
+        return replace(outcome, details=outcome.details.strip(), executed=None)
+    if job.seed is None:
+        notebooks.write_texts(_files(job, outcome, root))
+    else:
+        notebooks.write_text(outcome.record.to_json(), _seed_path(job))
+    failed.unlink(missing_ok=True)
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
+    return replace(outcome, executed=None)
+
+
+def _files(job, outcome, root):
+    """Return ``{path: text}`` of what a whole notebook's run replaces, the record last."""
+    name, profile, record = job.notebook, job.profile, outcome.record
+    original, executed = (notebooks.parse(text, name) for text in (job.source, outcome.executed))
+    stored = outputs.stored_form(original, executed)
+    files = {records.executed_path(name, profile, root): notebooks.to_text(stored)}
+    old = None
+    with contextlib.suppress(RecordError):
+        old = records.read_record(name, profile, root)
+    if old and old.fingerprint != record.fingerprint and profile != "smoke":
+        history = records.history_path(name, profile, root)
+        files[history] = records.history_with(old, history)
+    return files | {records.record_path(name, profile, root): record.to_json()}
+
+
+def _merge(name, profile, seeds, root):
+    """Merge the finished seeds of a notebook into one record and show its claims."""
+    files = [_seed_path(job) for job in _jobs(name, profile, seeds, root)]
+    finished = [Record.read(file) for file in files if file.exists()]
+    if finished:
+        merged, path = records.merge(finished), records.merged_path(name, profile, root)
+        notebooks.write_text(merged.to_json(), path)
+        say("\n" + records.claims_table(merged))
+        of = count(len(finished), "seed")
+        say(f"\nThe record of {of} is {path.relative_to(root)}")

@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 
 from labutils import find_root
+from press import PressError
 
 VOLATILE_METADATA = ("papermill", "execution", "ExecuteTime", "widgets")
 
 
-class NotebookError(Exception):
+class NotebookError(PressError):
     """A chapter cannot be found, read or loaded; the message says which one and what to do."""
 
 
@@ -31,7 +32,7 @@ def book_root(root=None):
 
 def chapters(root=None):
     """Return the names of all chapters, ``["clip", ...]``, in the order of the book."""
-    return sorted(path.stem for path in (book_root(root) / "notebooks").glob("*.ipynb"))
+    return sorted(path.stem for path in (book_root(root) / "notebooks").glob("*/*.ipynb"))
 
 
 def path(chapter, root=None):
@@ -51,14 +52,18 @@ def theme(chapter, root=None):
 
 def read(file):
     """Return a notebook (nbformat 4) as a dict with every source and output text as one string."""
-    file = Path(file)
+    return parse(Path(file).read_bytes(), file)
+
+
+def parse(text, file):
+    """Like ``read``, of the text or bytes of a file, which errors name."""
     try:
-        notebook = json.loads(file.read_text(encoding="utf-8"))
+        notebook = json.loads(text)
         cells = notebook["cells"]
     except (ValueError, KeyError, TypeError) as error:
         raise NotebookError(
             f"{file} is not a Jupyter notebook ({error}); restore it, for example with "
-            f"`git checkout -- {file.name}` in its folder"
+            f"`git checkout -- {Path(file).name}` in its folder"
         ) from None
     for cell in cells:
         cell["source"] = _text(cell["source"])
@@ -74,27 +79,41 @@ def read(file):
 
 def write(notebook, file):
     """Write a notebook in Jupyter's own layout. The file appears whole or not at all."""
+    write_text(to_text(notebook), file)
+
+
+def to_text(notebook):
+    """Return a notebook as the text of its file, in Jupyter's own layout."""
     import nbformat
 
     text = nbformat.writes(nbformat.from_dict(notebook), version=4)
-    write_text(text.rstrip("\n") + "\n", file)
+    return text.rstrip("\n") + "\n"
 
 
 def write_text(text, file):
     """Write UTF-8 text through a temporary neighbour; the file appears whole or not at all."""
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    write_texts({file: text})
+
+
+def write_texts(texts):
+    """Write files, ``{path: text}``: all are prepared first, then replaced in this order."""
+    prepared = {}
     try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, file.stat().st_mode & 0o777 if file.exists() else 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        for file, text in texts.items():
+            file = Path(file)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+            prepared[temporary] = file
+            with open(handle, "w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, file.stat().st_mode & 0o777 if file.exists() else 0o644)
+        for temporary, file in prepared.items():
+            os.replace(temporary, file)
+    finally:
+        for temporary in prepared:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def _text(value):

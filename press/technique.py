@@ -8,35 +8,39 @@ import linecache
 import sys
 import types
 
-from press.notebooks import NotebookError, code_cells, path, read, tags
+from labutils import PROFILES
+from press.notebooks import NotebookError, code_cells, path, read
+from press.notebooks import tags as tags_of
 
 
-def load(chapter, root=None):
-    """Return a module made of the chapter's cells tagged ``technique``, in their order.
+def load(slug, root=None, tags=("technique",), given=None):
+    """Return a module made of the notebook's cells that have one of ``tags``, in their order.
 
     The imports that these cells use are taken from all code cells; nothing else is executed. So
-    tests call the code that readers read. The module is made once for each content of these cells.
-    Tracebacks and ``inspect.getsource`` show the cells' source.
+    tests call the code that readers read. given: further names that the cells may use, such as
+    ``{"lab": lab, "S": lab.settings}`` for the cells tagged ``experiment``. Without them, a module
+    is made once for each content of its cells. Tracebacks and ``inspect.getsource`` show the cells'
+    source.
 
-    Raises ``NotebookError`` naming the chapter and the cell if there is no technique cell, a cell
-    is not valid Python, fails, or uses a name that neither a technique cell nor an import defines.
+    Raises ``NotebookError`` naming the notebook and the cell if there is no such cell, a cell is
+    not valid Python, fails, or uses a name that neither these cells nor an import defines.
     """
-    file = path(chapter, root).resolve()
-    notebook = read(file)
-    technique = [
-        (n, cell["source"]) for n, cell in code_cells(notebook) if "technique" in tags(cell)
-    ]
-    if not technique:
-        raise NotebookError(f"{chapter} has no code cell with the tag `technique`")
-    trees = {number: _parse(chapter, number, source) for number, source in technique}
+    file = path(slug, root).resolve()
+    cells = code_cells(read(file))
+    chosen = [(n, cell["source"]) for n, cell in cells if tags_of(cell) & set(tags)]
+    if not chosen:
+        wanted = " or ".join(f"`{tag}`" for tag in tags)
+        raise NotebookError(f"{slug} has no code cell with the tag {wanted}")
+    trees = {number: _parse(slug, number, source) for number, source in chosen}
     used = {
         node.id for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Name)
     }
     imports = []
-    for number, cell in code_cells(notebook):
-        if number not in trees and tags(cell).isdisjoint({"setup", "parameters"}):
-            imports += _imports(_parse(chapter, number, cell["source"]), used)
-    return _make_module(str(file), chapter, tuple(dict.fromkeys(imports)), tuple(technique))
+    for number, cell in cells:
+        if number not in trees and tags_of(cell).isdisjoint({"setup", "parameters"}):
+            imports += _imports(_parse(slug, number, cell["source"]), used)
+    parts = str(file), slug, tuple(dict.fromkeys(imports)), tuple(chosen)
+    return _make_module(*parts) if given is None else _make_module.__wrapped__(*parts, given)
 
 
 def _parse(chapter, number, source):
@@ -62,7 +66,7 @@ def _imports(tree, names):
 
 
 @functools.lru_cache(maxsize=32)
-def _make_module(file, chapter, imports, technique):
+def _make_module(file, chapter, imports, technique, given=()):
     name = "notebook_" + chapter.replace("-", "_")
     header = f"# imports of {chapter}\n" + "\n".join(imports)
     parts = [(f"{file}, imports", header)]
@@ -71,6 +75,7 @@ def _make_module(file, chapter, imports, technique):
     whole = f"{file}, technique cells"
     module = types.ModuleType(name, f"Technique cells of notebooks/{chapter}.ipynb.")
     module.__file__ = whole
+    vars(module).update(given)
     text = "\n\n".join(source for _, source in parts)
     for filename, source in [*parts, (whole, text)]:
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
@@ -120,25 +125,42 @@ def global_names(code):
             yield from global_names(constant)
 
 
-def settings(chapter, profile, root=None):
-    """Return the row of a profile in the chapter's table ``SETTINGS``, a dict.
+def settings(slug, profile, root=None):
+    """Return the column of a profile in the notebook's table ``SETTINGS``, a dict.
 
-    Assignments in front of the table, in the same cell, are executed; nothing else is. Raises
-    ``NotebookError`` where there is no table, or it cannot be made, or lacks the profile.
+    Of the cells that assign to ``SETTINGS`` (or extend it by ``|=``), the assignments up to there
+    are executed, and nothing else. Raises ``NotebookError`` where there is no table, or it cannot
+    be made, or lacks the profile.
     """
-    for number, cell in code_cells(read(path(chapter, root))):
-        names, lines = {}, _parse(chapter, number, cell["source"]).body
-        assigned = [line for line in lines if isinstance(line, ast.Assign)]
-        targets = [ast.unparse(line.targets[0]) for line in assigned]
-        if "SETTINGS" not in targets:
+    names, place = {}, f"{slug} has no table SETTINGS"
+    for number, cell in code_cells(read(path(slug, root))):
+        lines = [
+            line
+            for line in _parse(slug, number, cell["source"]).body
+            if isinstance(line, ast.Assign | ast.AugAssign)
+        ]
+        tables = [k for k, line in enumerate(lines) if _assigns(line, "SETTINGS")]
+        if not tables:
             continue
-        table = ast.Module(assigned[: targets.index("SETTINGS") + 1], [])
+        place = f"{slug}, cell {number}"
         try:
-            exec(compile(table, chapter, "exec"), names)
-            return names["SETTINGS"][profile]
+            exec(compile(ast.Module(lines[: tables[-1] + 1], []), slug, "exec"), names)
         except Exception as error:
-            raise NotebookError(
-                f"{chapter}, cell {number}: SETTINGS gives no settings of the profile {profile} "
-                f"({type(error).__name__}: {error})"
-            ) from error
-    raise NotebookError(f"{chapter} has no table SETTINGS")
+            raise _no_settings(place, profile, f"{type(error).__name__}: {error}") from error
+    rows = names.get("SETTINGS", {})
+    widths = {len(row) if isinstance(row, tuple) else 0 for row in rows.values()}
+    if widths not in ({len(PROFILES) + 2}, {len(PROFILES) + 1}):
+        raise _no_settings(place, profile, "expected rows (smoke, small, full, paper, why)")
+    profiles = PROFILES[: widths.pop() - 2]
+    if profile not in profiles:
+        raise _no_settings(place, profile, f"it has {', '.join(profiles)}")
+    return {name: row[profiles.index(profile)] for name, row in rows.items()}
+
+
+def _assigns(line, name):
+    target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+    return ast.unparse(target) == name
+
+
+def _no_settings(place, profile, problem):
+    return NotebookError(f"{place}: no settings of the profile {profile} ({problem})")

@@ -13,7 +13,6 @@ the chapter's page.
 
 from __future__ import annotations
 
-import ast
 import functools
 import itertools
 import json
@@ -30,7 +29,7 @@ from tqdm.auto import tqdm
 
 from labutils.start import start
 from labutils.statistics import mean_interval
-from press import notebooks, staleness, technique
+from press import staleness, technique
 
 HERE = Path(__file__).parent
 RESULT = HERE / "fixmatch_longer.json"
@@ -51,28 +50,15 @@ TUNING_DRAWS, DRAWS = (1009, 1010), tuple(range(10))
 
 
 def experiment(profile: str, **changes) -> types.ModuleType:
-    """Technique cells of the chapter, and the functions, classes and constants of its other cells.
+    """Technique and experiment cells of the chapter.
 
-    profile: whose settings `S` has; changes: settings that differ. Cells that run, show or claim
-    something are left out.
+    profile: whose settings `S` has; changes: settings that differ.
     """
-    constants = {"SETTINGS", "STRONG_LABELLED", "REMEMBERED", "BINS"}
-    module = types.ModuleType("experiment")
-    vars(module).update(vars(technique.load(CHAPTER)))
-    for _, cell in notebooks.code_cells(notebooks.read(notebooks.path(CHAPTER))):
-        if notebooks.tags(cell) & {"setup", "parameters", "technique", "check"}:
-            continue
-        for node in ast.parse(cell["source"]).body:
-            constant = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in constants
-            plain = isinstance(node, ast.Import | ast.ImportFrom)
-            defined = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name != "per_seed"
-            if constant or plain or defined:
-                exec(compile(ast.Module([node], []), CHAPTER, "exec"), vars(module))
-            if constant and ast.unparse(node.targets[0]) == "SETTINGS":
-                module.SETTINGS[profile] |= changes
-                module.lab = start(CHAPTER, settings=module.SETTINGS, profile=profile)
-                module.S = module.lab.settings
-    return module
+    settings = technique.settings(CHAPTER, profile) | changes
+    rows = {name: (value, value, value, "", "") for name, value in settings.items()}
+    lab = start(CHAPTER, rows, profile=profile)
+    given = {"lab": lab, "S": lab.settings}
+    return technique.load(CHAPTER, tags=("technique", "experiment"), given=given)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ import yaml
 from tqdm.auto import tqdm
 
 from labutils import __version__
-from press.engine import PipelineError
+from press import PressError
 
 FILE = "learning-from-less.pdf"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -75,12 +75,12 @@ a i {{ flex: 1; border-bottom: 1pt dotted #52616b; margin-bottom: 5pt; }}
 
 @contextlib.contextmanager
 def chromium():
-    """A headless Chromium under Playwright. Raises ``PipelineError`` if there is none."""
+    """A headless Chromium under Playwright. Raises ``PressError`` if there is none."""
     try:
         import pypdf  # noqa: F401
         from playwright.sync_api import Error, sync_playwright
     except ImportError as error:
-        raise PipelineError(
+        raise PressError(
             f"printing needs {error.name}, which the tests' environment has: `make pdf`"
         ) from None
     with sync_playwright() as playwright:
@@ -90,7 +90,7 @@ def chromium():
                 executable_path=find_chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"]
             )
         except Error as error:
-            raise PipelineError(f"{NO_CHROMIUM}\n{error}") from None
+            raise PressError(f"{NO_CHROMIUM}\n{error}") from None
         yield browser
         browser.close()
 
@@ -99,7 +99,7 @@ def find_chromium():
     """Path of a Chromium: $CHROMIUM, chromium, google-chrome, or None for Playwright's own."""
     if wanted := os.environ.get("CHROMIUM"):
         if not shutil.which(wanted):
-            raise PipelineError(f"CHROMIUM={wanted} is not a program that can be run")
+            raise PressError(f"CHROMIUM={wanted} is not a program that can be run")
         return shutil.which(wanted)
     return next(filter(None, map(shutil.which, NAMES)), None)
 
@@ -131,12 +131,12 @@ def write(site, parts, target, browser, title, subtitle=""):
     """Print pages of a built site, join them to one file, return the number of sheets.
 
     ``parts`` is ``[(caption or None, [page, ...]), ...]``, as `contents` returns it. The file
-    appears whole or not at all. Raises ``PipelineError`` naming pages that were not built.
+    appears whole or not at all. Raises ``PressError`` naming pages that were not built.
     """
     site, target = Path(site).resolve(), Path(target)
     files = {page: site / f"{page}.html" for _, pages in parts for page in pages}
     if missing := [str(file) for file in files.values() if not file.is_file()]:
-        raise PipelineError(f"not built: {', '.join(missing)}. Build the site first: `make book`")
+        raise PressError(f"not built: {', '.join(missing)}. Build the site first: `make book`")
     addresses = {file.as_uri(): page for page, file in files.items()}
     wanted = linked_anchors(files, addresses)
     printed, headings, first, before = {}, {}, {}, 0

@@ -13,20 +13,19 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from labutils import claims
-from labutils.claims import Ledger, judge
-from labutils.statistics import Interval, LedgerError
+from labutils.claims import Ledger, LedgerError, Record, RecordError
 
 ENVIRONMENT = {"python": "3.11.7", "torch": "2.11.0", "device": "cpu (a processor, 1 threads)"}
 
 
 def make(profile="small", seeds=(0, 1, 2), settings=None):
     settings = {"batch_size": 128} if settings is None else settings
-    return Ledger("rs2", profile, seeds, settings, ENVIRONMENT, "0123456789abcdef")
+    return Ledger("rs2", profile, seeds, settings, ENVIRONMENT)
 
 
 def claim(book, name="rs2-beats-static", **changes):
     options = {
+        "source": "paper",
         "where": "Figure 1",
         "values": {"RS2": [76.2, 76.9, 75.8], "static": [75.1, 75.0, 74.2]},
         "direction": "greater",
@@ -55,6 +54,7 @@ def claim(book, name="rs2-beats-static", **changes):
         ({"direction": "equivalent"}, "needs a margin above 0"),
         ({"direction": "equivalent", "margin": -1.0}, "needs a margin above 0"),
         ({"where": " "}, "say where the paper makes it"),
+        ({"source": "theirs"}, "source 'theirs' is not one of .*paper.*ours"),
     ],
 )
 def test_refused_claims_are_named_and_not_recorded(changes, message):
@@ -74,10 +74,10 @@ def test_one_seed_of_nan_is_refused_too():
 def test_duplicate_names_are_refused():
     book = make()
     claim(book)
-    before = json.dumps(book.claims)
+    before = dict(book.claims)
     with pytest.raises(LedgerError, match="'rs2-beats-static' is already in the ledger"):
         claim(book, direction="less")
-    assert json.dumps(book.claims) == before
+    assert book.claims == before
 
 
 @pytest.mark.parametrize("name", ["", "RS2", "rs2_beats", "a--b", "-a", "a b", "ä", "a\n"])
@@ -98,48 +98,22 @@ def test_numbers_that_are_not_finite_are_refused(value):
 
 # --- verdicts ------------------------------------------------------------------------------------
 
-# (direction, margin) -> bounds of an interval and the verdict that they deserve
-VERDICTS = [
-    ("greater", 0.0, 0.1, 2.0, "reproduced"),
-    ("greater", 0.0, -2.0, -0.1, "not reproduced"),
-    ("greater", 0.0, -0.1, 2.0, "inconclusive"),
-    ("greater", 1.0, 1.1, 2.0, "reproduced"),
-    ("greater", 1.0, 0.5, 2.0, "inconclusive"),
-    ("greater", 1.0, 0.5, 0.9, "not reproduced"),
-    ("greater", 0.0, 0.0, 1.0, "inconclusive"),
-    ("less", 0.0, -2.0, -0.1, "reproduced"),
-    ("less", 0.0, 0.1, 2.0, "not reproduced"),
-    ("less", 0.0, -2.0, 0.1, "inconclusive"),
-    ("less", 1.0, -3.0, -1.1, "reproduced"),
-    ("less", 1.0, -3.0, -0.9, "inconclusive"),
-    ("less", 1.0, -0.9, 0.5, "not reproduced"),
-    ("equivalent", 1.0, -0.9, 0.9, "reproduced"),
-    ("equivalent", 1.0, 0.2, 0.9, "reproduced"),
-    ("equivalent", 1.0, 0.2, 1.1, "inconclusive"),
-    ("equivalent", 1.0, -1.1, 1.1, "inconclusive"),
-    ("equivalent", 1.0, 1.1, 3.0, "not reproduced"),
-    ("equivalent", 1.0, -3.0, -1.1, "not reproduced"),
-]
 
-
-@pytest.mark.parametrize(("direction", "margin", "low", "high", "verdict"), VERDICTS)
-def test_verdicts(direction, margin, low, high, verdict):
-    assert judge(Interval((low + high) / 2, low, high, 0.95, 3), direction, margin) == verdict
-    assert (
-        judge(Interval((low + high) / 2, low, high, 0.95, 2), direction, margin) == "inconclusive"
-    )
+def verdicts(book):
+    return {name: found.verdict for name, found in book.record().verdicts().items()}
 
 
 def test_the_difference_is_first_minus_second():
     book = make()
-    assert claim(book) == "reproduced"
+    claim(book)
     values = {"static": [75.1, 75.0, 74.2], "RS2": [76.2, 76.9, 75.8]}
-    assert claim(book, "static-below-rs2", values=values, direction="less") == "reproduced"
-    assert claim(book, "static-beats-rs2", values=values) == "not reproduced"
-    first, second, _ = (book.claims[k]["difference"] for k in book.claims)
-    assert first["mean"] == pytest.approx((1.1 + 1.9 + 1.6) / 3)
-    assert (second["low"], second["high"]) == pytest.approx((-first["high"], -first["low"]))
-    assert book.claims["static-below-rs2"]["arms"] == ["static", "RS2"]
+    claim(book, "static-below-rs2", values=values, direction="less")
+    claim(book, "static-beats-rs2", values=values)
+    assert list(verdicts(book).values()) == ["reproduced", "reproduced", "not reproduced"]
+    first, second, _ = (book.claims[k].difference for k in book.claims)
+    assert first.mean == pytest.approx((1.1 + 1.9 + 1.6) / 3)
+    assert (second.low, second.high) == pytest.approx((-first.high, -first.low))
+    assert book.claims["static-below-rs2"].arms == ["static", "RS2"]
 
 
 def test_equivalence_uses_a_90_percent_interval():
@@ -147,36 +121,59 @@ def test_equivalence_uses_a_90_percent_interval():
     values = {"a": [0.0, 0.1, 0.2], "b": [0.0, 0.0, 0.0]}
     claim(book, "same", values=values, direction="equivalent", margin=0.28)
     claim(book, "more", values=values)
-    same, more = book.claims["same"]["difference"], book.claims["more"]["difference"]
-    assert (same["confidence"], more["confidence"]) == (0.9, 0.95)
-    assert more["low"] < same["low"] < same["high"] < 0.28 < more["high"]
-    assert book.claims["same"]["verdict"] == "reproduced"
+    same, more = book.claims["same"].difference, book.claims["more"].difference
+    assert (same.confidence, more.confidence) == (0.9, 0.95)
+    assert more.low < same.low < same.high < 0.28 < more.high
+    assert verdicts(book) == {"same": "reproduced", "more": "inconclusive"}
 
 
 def test_two_seeds_are_inconclusive_and_one_has_no_interval():
     book = make(seeds=(0, 1))
-    assert claim(book, values={"a": [9.0, 9.1], "b": [1.0, 1.1]}) == "inconclusive"
-    assert book.claims["rs2-beats-static"]["difference"]["n"] == 2
+    claim(book, values={"a": [9.0, 9.1], "b": [1.0, 1.1]})
+    assert book.claims["rs2-beats-static"].difference.n == 2
+    assert verdicts(book) == {"rs2-beats-static": "inconclusive"}
     book = make(seeds=(0,))
-    assert claim(book, values={"a": [9.0], "b": [1.0]}) in ("inconclusive", "not judged")
-    assert book.claims["rs2-beats-static"]["difference"] is None
+    claim(book, values={"a": [9.0], "b": [1.0]})
+    assert book.claims["rs2-beats-static"].difference is None
+    assert verdicts(book) == {"rs2-beats-static": "not judged"}
+    assert "one seed" in book.table().to_string()
 
 
 def test_smoke_is_not_judged():
     book = make(profile="smoke")
-    assert claim(book) == "not judged"
-    assert book.claims["rs2-beats-static"]["difference"]["n"] == 3
-
-
-def test_table_shows_paper_ours_and_verdict():
-    book = make()
     claim(book)
-    claim(book, "without-paper", paper=None)
+    assert verdicts(book) == {"rs2-beats-static": "not judged"}
+    assert book.claims["rs2-beats-static"].difference.n == 3
+
+
+WEAK = {"a": [1.0, 2.0, 3.0], "b": [0.0, 0.1, 1.9]}  # p about 0.03
+
+
+def test_primary_claims_share_their_level_and_others_do_not():
+    book = make()
+    claim(book, "alone", values=WEAK)
+    claim(book, "first", values=WEAK, primary=True)
+    assert verdicts(book) == {"alone": "reproduced", "first": "reproduced"}
+    claim(book, "second", values=WEAK, primary=True)
+    found = book.record().verdicts()
+    assert {name: v.verdict for name, v in found.items()} == {
+        "alone": "reproduced", "first": "inconclusive", "second": "inconclusive",
+    }  # fmt: skip
+    assert found["first"].adjusted == pytest.approx(2 * found["first"].p)
+    assert found["alone"].adjusted == found["alone"].p == found["first"].p
+
+
+def test_table_shows_whose_paper_ours_p_and_verdict():
+    book = make()
+    claim(book, primary=True)
+    claim(book, "without-paper", paper=None, source="ours", where="")
     table = book.table()
     assert table["verdict"].tolist() == ["reproduced", "reproduced"]
-    text = table.to_string()
-    assert "+15.1 points" in text
-    assert "+1.53 [" in text
+    assert table["whose"].tolist() == ["paper ●", "ours"]
+    assert table["paper"].tolist() == ["+15.1 points", "-"]
+    p = book.record().verdicts()["rs2-beats-static"].adjusted
+    assert table["p"].tolist() == [f"{p:.3f}"] * 2
+    assert "+1.53 [" in table.to_string()
 
 
 # --- the record ----------------------------------------------------------------------------------
@@ -187,45 +184,43 @@ def _no_other_folder(monkeypatch):
     monkeypatch.delenv("LABUTILS_RESULTS", raising=False)
 
 
-def test_record_has_the_schema(tmp_path):
+def recorded():
     book = make()
-    claim(book)
-    claim(book, "same", values={"a": np.ones(3), "b": torch.ones(3)}, paper=None)
+    claim(book, primary=True)
+    claim(
+        book, "same", values={"a": np.ones(3), "b": torch.ones(3)}, paper=None, source="ours",
+        where="", direction="equivalent", margin=1,
+    )  # fmt: skip
     book.number("steps-1", np.int64(100), "steps")
     book.number("share", torch.tensor(0.25))
-    path = book.save(tmp_path)
-    assert path == tmp_path / "small" / "rs2.json"
+    return book
+
+
+def test_record_holds_what_was_measured_and_no_verdict(tmp_path):
+    path = recorded().save(tmp_path)
+    assert path == tmp_path / "rs2.small.json"
+    assert [file.name for file in tmp_path.iterdir()] == ["rs2.small.json"]
     assert path.read_text(encoding="utf-8").endswith("}\n")
     record = json.loads(path.read_text(encoding="utf-8"))
-    # the pipeline adds the title
+    # the engine adds title, fingerprint, code and peak_memory_mb
     assert set(record) == {
-        "schema",
-        "chapter",
-        "profile",
-        "seeds",
-        "finished",
-        "duration_s",
-        "peak_memory_mb",
-        "peak_gpu_memory_mb",
-        "environment",
-        "fingerprint",
-        "settings",
-        "claims",
-        "numbers",
+        "schema", "notebook", "profile", "seeds", "finished", "duration_s", "peak_memory_mb",
+        "peak_gpu_memory_mb", "environment", "fingerprint", "code", "settings", "title",
+        "claims", "numbers", "not_merged",
     }  # fmt: skip
-    assert (record["schema"], record["chapter"]) == (1, "rs2")
+    assert (record["schema"], record["notebook"]) == (2, "rs2")
     assert (record["profile"], record["seeds"]) == ("small", [0, 1, 2])
     assert record["environment"] == ENVIRONMENT
-    assert record["fingerprint"] == "0123456789abcdef"
     assert record["settings"] == {"batch_size": 128}
     assert len(record["finished"]) == len("2026-11-23T16:00:00Z")
-    assert record["finished"][10] == "T"
-    assert record["finished"][-1] == "Z"
+    assert (record["finished"][10], record["finished"][-1]) == ("T", "Z")
     assert record["duration_s"] >= 0
     first, second = record["claims"]
-    assert first | {"difference": None} == {
+    assert first == {
         "id": "rs2-beats-static",
         "statement": "RS2 beats a static subset",
+        "source": "paper",
+        "primary": True,
         "where": "Figure 1",
         "paper": {"value": 15.1, "unit": "points", "source": "Figure 1 (CIFAR-10)"},
         "arms": ["RS2", "static"],
@@ -233,22 +228,74 @@ def test_record_has_the_schema(tmp_path):
         "margin": 0.0,
         "unit": "points",
         "values": {"RS2": [76.2, 76.9, 75.8], "static": [75.1, 75.0, 74.2]},
-        "difference": None,
-        "verdict": "reproduced",
     }
-    assert set(first["difference"]) == {"mean", "low", "high", "confidence", "n"}
     assert second["paper"] is None
     assert record["numbers"] == {
         "steps-1": {"value": 100, "unit": "steps"},
         "share": {"value": 0.25, "unit": ""},
     }
-    assert [f.name for f in path.parent.iterdir()] == ["rs2.json"]
+
+
+def test_a_record_read_is_the_record_written(tmp_path):
+    book = recorded()
+    read = Record.read(book.save(tmp_path))
+    assert read.claims == list(book.claims.values())
+    assert read.verdicts() == book.record().verdicts()
+    assert Record.from_json(read.to_json(), "again") == read
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(schema=1), "schema: expected 2, found 1"),
+        (lambda r: r.pop("schema"), "schema: expected 2, found None"),
+        (lambda r: r.pop("seeds"), "seeds: expected the fields notebook, profile, seeds"),
+        (lambda r: r.update(extra=1), "extra: expected the fields"),
+        (lambda r: r.update(seeds="0"), "seeds: expected .*list.*found '0'"),
+        (lambda r: r.update(profile=None), "profile: expected"),
+        (lambda r: r.update(duration_s="long"), "duration_s: expected"),
+        (lambda r: r["claims"].append(3), r"claims\[2\]: expected an object, found '3'"),
+        (lambda r: r["claims"][0].pop("unit"), r"claims\[0\].unit: expected the fields"),
+        (lambda r: r["claims"][1].update(source="x"), r"claims\[1\].source: expected .*ours"),
+        (lambda r: r["claims"][1].update(direction="up"), r"claims\[1\].direction: expected"),
+        (lambda r: r["claims"][0].update(arms=["RS2"]), r"claims\[0\].arms: expected two names"),
+        (lambda r: r["claims"][0].update(arms=["RS2", "x"]), r"claims\[0\].arms: expected"),
+        (lambda r: r["claims"][0]["values"]["RS2"].pop(), r"values.RS2: expected a finite number"),
+        (lambda r: r["claims"][0]["values"].update(RS2=["1"] * 3), "values.RS2: expected a fin"),
+        (lambda r: r["numbers"].update(a=1), "numbers.a: expected a value and its unit"),
+    ],
+)
+def test_a_malformed_record_is_refused_by_field(tmp_path, change, message):
+    path = recorded().save(tmp_path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=message) as caught:
+        Record.read(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "3"])
+def test_a_file_that_is_no_record_is_refused(tmp_path, text):
+    (tmp_path / "rs2.small.json").write_text(text)
+    with pytest.raises(RecordError, match="rs2.small.json"):
+        Record.read(tmp_path / "rs2.small.json")
+
+
+def test_a_value_that_is_not_finite_is_refused_when_read(tmp_path):
+    path = recorded().save(tmp_path)
+    path.write_text(path.read_text().replace("76.9", "NaN"))
+    with pytest.raises(RecordError, match="values.RS2: expected a finite number per seed"):
+        Record.read(path)
+    path.write_text(recorded().record().to_json().replace('"value": 100', '"value": Infinity'))
+    with pytest.raises(RecordError, match="numbers.steps-1: expected a value"):
+        Record.read(path)
 
 
 def test_results_folder_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("LABUTILS_RESULTS", str(tmp_path / "scratch"))
     path = make(profile="smoke").save(tmp_path / "unused")
-    assert path == tmp_path / "scratch" / "smoke" / "rs2.json"
+    assert path == tmp_path / "scratch" / "rs2.smoke.json"
     assert not (tmp_path / "unused").exists()
 
 
@@ -318,8 +365,3 @@ def test_numbers_outside_a_notebook_print_nothing(capsys, monkeypatch):
     assert not InteractiveShell.initialized()
     monkeypatch.setitem(sys.modules, "IPython.core.interactiveshell", types.ModuleType("absent"))
     assert make().number("steps", 3) == 3
-
-
-def test_exported_names_are_the_documented_ones():
-    assert set(claims.VERDICTS) == {v for *_, v in VERDICTS} | {"not judged"}
-    assert set(claims.DIRECTIONS) == {d for d, *_ in VERDICTS}

@@ -1,4 +1,4 @@
-"""The start of a chapter: profile, settings, seeds, streams, the map over jobs, checkpoints."""
+"""The start of a notebook: profile, settings, seeds, streams, the map over jobs, checkpoints."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import platform
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -16,13 +17,17 @@ import torch
 
 from labutils import __version__
 from labutils import start as start_module
+from labutils.claims import Record
 from labutils.start import PROFILES, start
 
 SETTINGS = {
-    "smoke": {"batch_size": 16, "num_seeds": 1},
-    "small": {"batch_size": 64, "num_seeds": 3},
-    "full": {"batch_size": 128, "num_seeds": 5},
+    "batch_size": (16, 64, 128, "512", "fits a small GPU"),
+    "num_seeds": (1, 3, 5, "3", "paired"),
 }
+
+
+def column(profile):
+    return {name: row[PROFILES.index(profile)] for name, row in SETTINGS.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +55,8 @@ def begin(**options):
 def test_profile_chooses_settings_and_seeds(profile):
     lab = begin(profile=profile)
     assert lab.profile == profile
-    assert vars(lab.settings) == SETTINGS[profile]
-    assert lab.seeds == tuple(range(SETTINGS[profile]["num_seeds"]))
+    assert vars(lab.settings) == column(profile)
+    assert lab.seeds == tuple(range(column(profile)["num_seeds"]))
     assert lab.device == torch.device("cpu")
 
 
@@ -75,18 +80,25 @@ def test_unknown_profiles_are_refused_with_the_list(monkeypatch, from_environmen
         begin(profile="small" if from_environment else "tiny")
 
 
-def test_unequal_keys_are_refused_by_name():
-    for profile in ("small", "full"):
-        settings = SETTINGS | {profile: SETTINGS[profile] | {"extra": 1}}
-        with pytest.raises(ValueError, match=rf"'smoke' and '{profile}' differ .*\['extra'\]"):
-            begin(settings=settings)
-    with pytest.raises(ValueError, match=r"differ in their keys: \['batch_size'\]"):
-        begin(settings=SETTINGS | {"small": {"num_seeds": 3}})
+def test_a_notebook_without_full_has_shorter_rows():
+    settings = {name: (*row[:2], *row[3:]) for name, row in SETTINGS.items()}
+    assert vars(begin(settings=settings).settings) == column("small")
+    with pytest.raises(ValueError, match="unknown profile 'full'; choose one of: smoke, small$"):
+        begin(settings=settings, profile="full")
 
 
-def test_missing_profiles_are_refused():
-    with pytest.raises(ValueError, match="must list the profiles"):
-        begin(settings={"smoke": SETTINGS["smoke"], "small": SETTINGS["small"]})
+@pytest.mark.parametrize("row", [(1, 2, 3), (1, 2, 3, 4, 5, 6), (1, 2, "paper", "why"), [1, 2], 7])
+def test_rows_of_other_lengths_are_refused(row):
+    with pytest.raises(ValueError, match="one row per knob, name: .smoke, small, full, paper, why"):
+        begin(settings=SETTINGS | {"extra": row})
+
+
+def test_the_table_shows_all_profiles_beside_the_paper():
+    table = begin().settings_table()
+    assert list(table.columns) == ["smoke", "small", "full", "paper", "why"]
+    assert table.loc["batch_size"].tolist() == ["16", "64", "128", "512", "fits a small GPU"]
+    short = {name: (*row[:2], *row[3:]) for name, row in SETTINGS.items()}
+    assert list(begin(settings=short).settings_table()) == ["smoke", "small", "paper", "why"]
 
 
 def test_given_seeds_are_taken():
@@ -115,11 +127,10 @@ def test_provenance_line(capsys):
 
 def test_record_carries_what_start_knows(tmp_path, monkeypatch):
     monkeypatch.setenv("LABUTILS_RESULTS", str(tmp_path))
-    record = json.loads(begin(profile="smoke").save().read_text())
-    assert record["settings"] == SETTINGS["smoke"]
-    assert record["fingerprint"] == "0123456789abcdef"
-    assert record["environment"]["torch"] == metadata.version("torch")
-    assert set(record["environment"]) == {
+    record = Record.read(begin(profile="smoke").save())
+    assert record.settings == column("smoke")
+    assert record.environment["torch"] == metadata.version("torch")
+    assert set(record.environment) == {
         "python", "torch", "torchvision", "numpy", "labutils", "device", "platform",
     }  # fmt: skip
 
@@ -129,7 +140,7 @@ def test_a_notebook_run_by_hand_leaves_the_committed_record_alone(tmp_path, monk
     for name, folder in ((None, Path("results")), (tmp_path, tmp_path / "_build" / "results")):
         monkeypatch.setattr(start_module, "find_root", lambda name=name: name)
         assert begin(profile="smoke").folder == folder
-    assert begin(profile="smoke").save() == tmp_path / "_build" / "results/smoke/rs2.json"
+    assert begin(profile="smoke").save() == tmp_path / "_build" / "results/rs2.smoke.json"
 
 
 @pytest.mark.parametrize(("asked", "threads"), [("2", 2), ("1,4", 1), ("", joblib.cpu_count())])
@@ -266,15 +277,13 @@ def test_checkpoint_path_depends_on_settings_and_code(tmp_path, monkeypatch):
     assert path.is_relative_to(tmp_path)
     assert path.name == "a-run.pt"
     others = {begin().checkpoint("another"), begin(profile="full").checkpoint("a-run")}
-    small = SETTINGS["small"] | {"batch_size": 65}
-    others.add(begin(settings=SETTINGS | {"small": small}).checkpoint("a-run"))
+    small = SETTINGS | {"batch_size": (16, 65, 128, "512", "")}
+    others.add(begin(settings=small).checkpoint("a-run"))
     monkeypatch.setenv("LABUTILS_CODE", "fedcba9876543210")
     others.add(begin().checkpoint("a-run"))
     assert len(others | {path}) == 5
-    full = SETTINGS["full"] | {"batch_size": 1}  # another profile's settings do not matter
-    assert begin(settings=SETTINGS | {"full": full}).checkpoint("a-run") == begin().checkpoint(
-        "a-run"
-    )
+    full = SETTINGS | {"batch_size": (16, 64, 1, "512", "")}  # another profile does not matter
+    assert begin(settings=full).checkpoint("a-run") == begin().checkpoint("a-run")
 
 
 # --- finished jobs are kept -----------------------------------------------------------------------
@@ -342,7 +351,7 @@ def test_another_function_does_not_get_the_result(kept):
 
 def test_killed_at_random_moments_ends_with_the_same_record(tmp_path):
     """20 times SIGKILL in the middle of a map over trainings; all numbers equal bit for bit."""
-    script = Path(__file__).with_name("killed_chapter.py")
+    script = Path(__file__).with_name("killed_notebook.py")
     environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
     del environment["LABUTILS_HEADLESS"]
     command = [sys.executable, script, tmp_path]
@@ -353,12 +362,9 @@ def test_killed_at_random_moments_ends_with_the_same_record(tmp_path):
     assert sum(killed.values()) == 20
     records = {}
     for name in ("whole", *killed):
-        records[name] = json.loads(
-            (tmp_path / f"{name}.results" / "small" / "00-killed.json").read_text()
-        )
-        for volatile in ("finished", "duration_s"):
-            del records[name][volatile]
-    assert records["whole"]["claims"][0]["verdict"] == "reproduced"
+        record = Record.read(tmp_path / f"{name}.results" / "killed.small.json")
+        records[name] = replace(record, finished="", duration_s=0.0)
+    assert records["whole"].verdicts()["falls"].verdict == "reproduced"
     assert all(record == records["whole"] for record in records.values())
 
 

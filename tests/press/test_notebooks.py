@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import json
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import traceback
 
 import pytest
 
-from press import contract, notebooks, staleness, technique
+from press import notebooks, staleness, technique
 from press.notebooks import NotebookError
 
 TECHNIQUE = '''\
@@ -264,96 +263,6 @@ def test_missing_address_is_named(book):
     (book.root / "_config.yml").write_text("title: x\n")
     with pytest.raises(NotebookError, match="_config.yml does not give the book's public address"):
         notebooks.setup_cell(book.root)
-
-
-# --- contract ------------------------------------------------------------------------------------
-
-PNG = {"output_type": "display_data", "data": {"image/png": "x"}, "metadata": {}}
-
-
-@pytest.fixture
-def good(book):
-    book.write(
-        "01-a",
-        ("setup", notebooks.setup_cell(book.root)),
-        ("parameters", 'profile = "small"\nseeds = None  # the profile chooses'),
-        ("technique", "x = 1"),
-        ("check", "assert x"),
-        ("claims", "print(x)"),
-    )
-    number = iter(range(1, 9))
-    change(book, lambda cells: [cell.update(execution_count=next(number)) for cell in cells])
-    assert contract.problems("01-a", book.root) == []
-    return book
-
-
-def change(book, edit):
-    """Apply ``edit`` to the list of code cells."""
-    notebook = json.loads(book.notebook("01-a").read_text())
-    edit([cell for cell in notebook["cells"] if cell["cell_type"] == "code"])
-    book.notebook("01-a").write_text(json.dumps(notebook))
-
-
-@pytest.mark.parametrize(
-    ("edit", "problem"),
-    [
-        (lambda c: c[0].update(source="import labutils"), "setup cell is not the current one"),
-        (lambda c: c[0]["metadata"].clear(), "exactly one setup cell, found 0"),
-        (lambda c: c[2]["metadata"]["tags"].append("parameters"), "one parameters cell, found 2"),
-        (lambda c: c[1].update(source='profile = "full"\nseeds = None'), "parameters cell must be"),
-        (lambda c: c[2].update(source="x = 1\n" * 31), "cell 4: 31 lines, at most 30"),
-        (lambda c: c[3].update(source="x = 1\n" * 41), "cell 5: 41 lines, at most 40"),
-        (lambda c: c[3].update(source="%matplotlib inline"), "cell 5: not plain Python"),
-        (lambda c: c[3]["metadata"].clear(), "no code cell has the tag `check`"),
-        (lambda c: c[3].update(execution_count=9), "not those of one run from top to bottom"),
-        (lambda c: c[3].update(id="c1"), "cell ids are missing or not unique"),
-        (lambda c: c[3]["metadata"].update(papermill={}), "traces of an execution"),
-        (
-            lambda c: c[3]["outputs"].append(
-                {"output_type": "error", "ename": "ValueError", "evalue": "bad", "traceback": []}
-            ),
-            "cell 5: a stored error: ValueError: bad",
-        ),
-        (
-            lambda c: c[3]["outputs"].append(
-                {"output_type": "stream", "name": "stderr", "text": "UserWarning: old\n"}
-            ),
-            "cell 5: stored warnings: UserWarning: old",
-        ),
-        (
-            lambda c: c[3]["outputs"].append(
-                {"output_type": "stream", "name": "stdout", "text": ["line\n"] * 21}
-            ),
-            "prints 21 lines, at most 20",
-        ),
-        (
-            lambda c: c[3].update(source='styles = {"ours": plots.BLUE}'),
-            'cell 5: "ours": plots.BLUE...: colours of methods come from',
-        ),
-        (lambda c: c[3]["outputs"].append(PNG), "cell 5: a figure without alternative text"),
-        (
-            lambda c: c[3]["metadata"].update(mystnb={"figure": {"caption": "x"}}),
-            "cell 5: a figure without alternative text",
-        ),
-    ],
-)
-def test_contract_names_the_problem(good, edit, problem):
-    change(good, edit)
-    found = contract.problems("01-a", good.root)
-    assert [line for line in found if problem in line], found
-
-
-def test_contract_accepts_figures_with_text_and_wanted_errors(good):
-    def edit(cells):
-        cells[3]["outputs"].append(PNG)
-        cells[3]["metadata"]["mystnb"] = {"image": {"alt": "A line that rises."}}
-        cells[4]["outputs"].append(
-            {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
-        )
-        cells[4]["metadata"]["tags"].append("raises-exception")
-
-    change(good, edit)
-    assert contract.problems("01-a", good.root) == []
 
 
 def test_light_imports():

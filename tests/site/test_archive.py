@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from press.engine import ARCHIVE
+from press.book import ARCHIVE
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from building import ROOT
 from pypdf import PdfReader
 
-from press import engine, notebooks
+from press import PressError, notebooks
 from press.site import pdf
 
 PARTS = [
@@ -123,12 +123,12 @@ def test_nothing_is_clipped(browser, site):
 
 
 def test_a_page_that_was_not_built_is_named(site, browser, tmp_path):
-    with pytest.raises(engine.PipelineError, match="book/nothing.html.*make book"):
+    with pytest.raises(PressError, match="book/nothing.html.*make book"):
         pdf.write(site, [(None, ["book/nothing"])], tmp_path / "book.pdf", browser, "A title")
     assert not any(tmp_path.iterdir())
 
 
 def test_a_chromium_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("CHROMIUM", "/no/such/chromium")
-    with pytest.raises(engine.PipelineError, match="/no/such/chromium"):
+    with pytest.raises(PressError, match="/no/such/chromium"):
         pdf.find_chromium()

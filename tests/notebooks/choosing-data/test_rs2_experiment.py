@@ -1,31 +1,30 @@
 """The RS2 chapter's experiment: every arm gets as many steps as it is promised, on one schedule."""
 
-import ast
 import math
 import types
 
 import pytest
 import torch
 
-from labutils import augment, data, models, training
-from press import notebooks, technique
+from labutils import data, training
+from press import technique
 
 
-@pytest.fixture(scope="module")
-def experiment():
-    """Technique cells plus the experiment's functions and constants, nothing of it executed."""
-    module = types.ModuleType("experiment")
-    vars(module).update(vars(technique.load("rs2")))
-    for _, cell in notebooks.code_cells(notebooks.read(notebooks.path("rs2"))):
-        for node in ast.parse(cell["source"]).body:
-            names = {"SETTINGS", "FRESH", "PRUNING", "ARMS"}
-            constant = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names
-            plain = isinstance(node, ast.Import | ast.ImportFrom) and "plots" not in ast.unparse(
-                node
-            )
-            if constant or plain or (isinstance(node, ast.FunctionDef) and node.name != "per_seed"):
-                exec(compile(ast.Module([node], []), "rs2", "exec"), vars(module))
-    return module
+def streams(seed):
+    names = ("split", "initialisation", "sampling", "augmentation")
+    return types.SimpleNamespace(**{k: torch.Generator().manual_seed(seed) for k in names})
+
+
+LAB = types.SimpleNamespace(
+    device=torch.device("cpu"), streams=streams, checkpoint=lambda run: None
+)
+
+
+def experiment_at(profile):
+    """The technique and the experiment's functions at the settings of a profile; and these."""
+    s = types.SimpleNamespace(**technique.settings("rs2", profile))
+    given = {"lab": LAB, "S": s}
+    return technique.load("rs2", tags=("technique", "experiment"), given=given), s
 
 
 TRAINING_IMAGES = {
@@ -40,10 +39,9 @@ ARMS = ("RS2", "RS2 with replacement", "RS2 stratified", "static random", "all d
 
 @pytest.mark.parametrize("profile", ["smoke", "small", "full"])
 @pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_fills_the_steps_of_the_run(experiment, monkeypatch, profile, arm):
+def test_every_arm_fills_the_steps_of_the_run(profile, arm):
     """Equal budgets: every arm makes exactly S * T batches, all of `batch_size` examples."""
-    s = types.SimpleNamespace(**experiment.SETTINGS[profile])
-    monkeypatch.setattr(experiment, "S", s, raising=False)
+    experiment, s = experiment_at(profile)
     n = TRAINING_IMAGES[s.dataset] - s.num_validation
     labels = torch.arange(n) % 10
     for ratio in s.ratios:
@@ -55,9 +53,9 @@ def test_every_arm_fills_the_steps_of_the_run(experiment, monkeypatch, profile, 
         assert {len(batch) for batch in batches} == {s.batch_size}, f"r = {ratio}"
 
 
-def test_the_cosine_ends_with_the_run(experiment, monkeypatch):
+def test_the_cosine_ends_with_the_run(monkeypatch):
     """`train_on` follows one cosine over exactly the steps of the shortened run."""
-    s = types.SimpleNamespace(**experiment.SETTINGS["smoke"])
+    experiment, s = experiment_at("smoke")
     generator = torch.Generator().manual_seed(0)
     dataset = data.load(s.dataset, num_validation=s.num_validation, generator=generator)
     seen = {}
@@ -66,16 +64,7 @@ def test_the_cosine_ends_with_the_run(experiment, monkeypatch):
         seen.update(steps=num_steps, rates=[learning_rate(k) for k in range(num_steps + 1)])
         return training.train(model, step_loss, num_steps, optimizer, learning_rate, **options)
 
-    def streams(seed):
-        names = ("split", "initialisation", "sampling", "augmentation")
-        return types.SimpleNamespace(**{k: torch.Generator().manual_seed(seed) for k in names})
-
-    lab = types.SimpleNamespace(
-        device=torch.device("cpu"), streams=streams, checkpoint=lambda run: None
-    )
-    replaced = {"S": s, "lab": lab, "train": watched}
-    for name, value in (replaced | {"models": models, "augment": augment}).items():
-        monkeypatch.setattr(experiment, name, value, raising=False)
+    monkeypatch.setattr(experiment, "train", watched)
     n, ratio, num_rounds, rate = len(dataset.train), s.ratios[0], 3, 0.1
     (row,) = experiment.compare(0, dataset, ratio, num_rounds, ["RS2"], {"RS2": rate}, None)
     steps = num_rounds * math.ceil(round(ratio * n) / s.batch_size)

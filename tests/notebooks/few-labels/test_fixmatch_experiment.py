@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from labutils import augment
 from labutils.augment import strong
+from press import technique
 from studies import fixmatch_longer
 
 CHOICE = (0.1, 5e-4, 0.5)  # learning rate, weight decay, threshold
@@ -55,8 +56,8 @@ def different(first, second):
 
 
 @pytest.mark.parametrize("profile", ["smoke", "small", "full"])
-def test_selections_fall_where_saa_starts(experiment, profile):
-    s = experiment.SETTINGS[profile]
+def test_selections_fall_where_saa_starts(profile):
+    s = technique.settings("fixmatch-saa", profile)
     assert s["saa_start"] % s["saa_interval"] == 0
     assert s["saa_interval"] <= s["saa_start"] < s["num_steps"]
     assert s["saa_interval"] % s["block"] == 0  # no view is drawn before its selection

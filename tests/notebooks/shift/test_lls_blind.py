@@ -1,39 +1,23 @@
 """LLS: no label reaches training or selection. Runs the chapter's own cells on poisoned labels."""
 
-import ast
 import dataclasses
-import types
 
 import numpy as np
 import pytest
 import torch
 
-from press import notebooks
+from labutils.start import start
+from press import technique
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """The chapter's definitions and settings, as the notebook has them, without running results."""
-    names = {"lab", "S", "SETTINGS", "FASHION", "CIFAR", "LABEL_SETS", "FACTORISERS"}
-    cells = notebooks.code_cells(notebooks.read(notebooks.path("lls")))
-    module = types.ModuleType("lls_definitions")
-    for number, cell in cells:
-        if "setup" in notebooks.tags(cell):
-            continue
-        kept = [
-            node
-            for node in ast.parse(cell["source"]).body
-            if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
-            or (
-                isinstance(node, ast.Assign)
-                and {getattr(t, "id", "") for t in node.targets} & names
-            )
-        ]
-        source = ast.unparse(ast.Module(kept, []))
-        source = source.replace("profile=profile, seeds=seeds", 'profile="smoke"')
-        exec(compile(source, f"cell {number}", "exec"), module.__dict__)
-    module.S.num_steps = 25
-    return module
+    """The chapter's technique and experiment, as the notebook has them, without running results."""
+    rows = {k: (v, v, v, "", "") for k, v in technique.settings("lls", "smoke").items()}
+    lab = start("lls", rows, profile="smoke")
+    lab.settings.num_steps = 25
+    given = {"lab": lab, "S": lab.settings}
+    return technique.load("lls", tags=("technique", "experiment"), given=given)
 
 
 class Poison:

@@ -1,6 +1,6 @@
-"""A small chapter in processes that are killed at random moments. Run by test_chapter.py.
+"""A small notebook in processes that are killed at random moments. Run by test_start.py.
 
-Usage: killed_chapter.py FOLDER. The chapter maps five jobs, each a training with a checkpoint, and
+Usage: killed_notebook.py FOLDER. The notebook maps five jobs, each a training with a checkpoint, and
 saves its ledger. Prints one JSON object: name of the run -> how often it was killed.
 """
 
@@ -16,16 +16,15 @@ import torch.nn.functional as F
 
 from labutils import training
 from labutils.start import start
-from press import staleness
 
-SETTINGS = {name: {"num_steps": 8, "num_seeds": 5} for name in ("smoke", "small", "full")}
+SETTINGS = {"num_steps": (8, 8, "8", ""), "num_seeds": (5, 5, "5", "")}
 
 
-def chapter(folder, name, kill_at=None):
+def notebook(folder, name, kill_at=None):
     """What a notebook does from its settings to its record."""
     os.environ["LABUTILS_CHECKPOINTS"] = str(folder / name)
     os.environ["LABUTILS_RESULTS"] = str(folder / f"{name}.results")
-    lab = start("00-killed", settings=SETTINGS)
+    lab = start("killed", SETTINGS)
 
     def job(seed):
         streams = lab.streams(seed)
@@ -49,7 +48,7 @@ def chapter(folder, name, kill_at=None):
     rows = lab.map(job, [(seed,) for seed in lab.seeds], "trainings")
     first, last = ([row["losses"][k].item() for row in rows] for k in (0, -1))
     lab.ledger.claim(
-        "falls", "The loss falls", where="here", direction="less",
+        "falls", "The loss falls", source="ours", direction="less",
         values={"last": last, "first": first},
     )  # fmt: skip
     lab.ledger.number("weights", sum(row["weight"].double().sum().item() for row in rows))
@@ -58,14 +57,13 @@ def chapter(folder, name, kill_at=None):
 
 def main(folder):
     os.environ["OMP_NUM_THREADS"] = "1"  # jobs run in the process that is killed
-    staleness.fingerprint = lambda name: "0123456789abcdef"
     killed_training.warm_up()
     killed = {}
     for name in ("whole", "moments 1", "moments 2", "moments 3", "moments 4"):
         killed[name], status = 0, None
         kills = [] if name == "whole" else random.choices(range(2, 8), k=5)
         for kill_after in (*kills, None):
-            status, _ = killed_training.fork(folder, name, kill_after=kill_after, run=chapter)
+            status, _ = killed_training.fork(folder, name, kill_after=kill_after, run=notebook)
             killed[name] += status != 0
         assert status == 0
     print(json.dumps(killed))

@@ -1,0 +1,160 @@
+"""The site: built from stored outputs, packed; the data sets; what is fresh."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections import deque
+from pathlib import Path
+
+from labutils import PROFILES
+from labutils.claims import RecordError
+from press import PressError, notebooks, records
+from press.words import duration, memory, plain, table
+
+ARCHIVE = "learning-from-less.zip"
+NOT_IN_ARCHIVE = {".buildinfo", ".nojekyll", "objects.inv"}  # of use to other programs only
+MARKS = ("WARNING", "ERROR", "CRITICAL", "SEVERE")
+
+
+def book(root=None, archive=False):
+    """Build the site into ``_build/html``; return the path of its first page.
+
+    With ``archive``, also pack it into ``_build/learning-from-less.zip``, whose pages open from
+    disk without a server. Nothing is executed; warnings are errors. Raises ``PressError`` with the
+    warnings if there are any; the whole output is in ``_build/book.log``.
+    """
+    root = notebooks.book_root(root).resolve()
+    started = time.monotonic()
+    print("Building the site from the stored outputs ...", flush=True)
+    log = root / "_build" / "book.log"
+    log.parent.mkdir(exist_ok=True)
+    page = root / "_build" / "html" / "index.html"
+    status, tail = _run_sphinx(root, log)
+    if status or not page.is_file():
+        # Sphinx remembers pages that it has read, and would not warn about them a second time.
+        shutil.rmtree(root / "_build" / ".doctrees", ignore_errors=True)
+        lines = log.read_text(encoding="utf-8").splitlines()
+        warnings = [line for line in lines if any(mark in line for mark in MARKS)]
+        shown = "\n".join(dict.fromkeys(warnings)) or "\n".join(tail)
+        raise PressError(
+            f"the site was not built:\n{shown}\nThe whole output is in {log.relative_to(root)}"
+        )
+    print(f"The site is built ({duration(time.monotonic() - started)}). Open it:")
+    print(f"  {page.as_uri()}")
+    print("or serve it, then open http://localhost:8000:")
+    print(f"  python -m http.server 8000 --directory '{page.parent}'", flush=True)
+    if archive:
+        print("To read without a server, unpack this and open index.html:")
+        print(f"  {pack(page.parent, root / '_build' / ARCHIVE)}", flush=True)
+    return page
+
+
+def _run_sphinx(root, log):
+    """Build with Jupyter Book, its output in ``log``; return exit status and the last lines."""
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(root), "--path-output", str(root), "--warningiserror", "--keep-going"]
+    path = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]  # for press.site
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    live, tail, started = sys.stderr.isatty(), deque(maxlen=40), time.monotonic()
+    with (
+        log.open("w", encoding="utf-8") as stream,
+        subprocess.Popen(
+            command,
+            env=environment,
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
+        for line in process.stdout:
+            line = plain(line).rstrip()
+            stream.write(line + "\n")
+            if line.strip():
+                tail.append(line)
+                if live:
+                    hint = f"{time.monotonic() - started:4.0f} s  {line.strip()[:60]}"
+                    print(f"\r\x1b[K{hint}", end="", file=sys.stderr, flush=True)
+    if live:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    return process.returncode, tail
+
+
+def pack(folder, file):
+    """Pack all files of a folder into a zip file that appears whole or not at all."""
+    scratch = file.with_suffix(".tmp")
+    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name not in NOT_IN_ARCHIVE:
+                packed.write(path, Path(file.stem) / path.relative_to(folder))
+    os.replace(scratch, file)
+    return file
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+def fetch_data(names=()):
+    """Fetch data sets (default: all) and print what lies where; return True if all are there."""
+    from labutils import data
+
+    unknown = [name for name in names if name not in data.NAMES]
+    if unknown:
+        raise PressError(
+            f"unknown data set {', '.join(map(repr, unknown))}; "
+            f"the data sets are: {', '.join(data.NAMES)}"
+        )
+    rows, errors = [], []
+    for name in names or data.NAMES:
+        try:
+            rows.append((name, "ready", data.fetch(name)))
+        except data.DataError as error:
+            rows.append((name, "missing", "see below"))
+            errors.append(f"{name}: {error}")
+    print(table(("data set", "state", "folder"), rows))
+    for error in errors:
+        print(f"\n{error}", file=sys.stderr)
+    return not errors
+
+
+# --- status --------------------------------------------------------------------------------------
+
+
+def status(root=None):
+    """Return the table of all records: fresh or stale, verdicts, time, memory, date."""
+    root = notebooks.book_root(root)
+    rows = []
+    for name in notebooks.chapters(root):
+        found = [_status(name, profile, root) for profile in PROFILES]
+        rows += list(filter(None, found)) or [(name, "-", "not run", "-", "-", "-", "-")]
+    if not rows:
+        return "There are no notebooks yet."
+    return table(("notebook", "profile", "state", "verdicts", "time", "peak memory", "date"), rows)
+
+
+def _status(name, profile, root):
+    """Return the row of a record, None if there is none."""
+    try:
+        record = records.read_record(name, profile, root)
+        stale = record and records.why_stale(name, profile, root)
+    except (PressError, RecordError) as error:
+        return (name, profile, f"stale ({error})", "-", "-", "-", "-")
+    return record and (
+        name,
+        profile,
+        f"stale ({stale})" if stale else "fresh",
+        records.verdict_counts(record),
+        duration(record.duration_s),
+        memory(record.peak_memory_mb),
+        record.finished[:10],
+    )

@@ -1,0 +1,273 @@
+"""Records as files: where they lie, whether they are fresh, what was before, many seeds as one.
+
+``labutils.claims.Record`` reads, writes and checks a record.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+
+from labutils import PROFILES, formats
+from labutils.claims import Record, RecordError
+from labutils.statistics import VERDICTS, Interval, Verdict
+from press import PressError, notebooks, staleness
+from press.words import count, table
+
+NAMED = 4  # changed definitions that are named; more are counted
+
+
+# --- where things lie -----------------------------------------------------------------------------
+
+
+def record_path(notebook, profile, root):
+    """Return where the record of a notebook lies: ``results``, or ``_build`` for ``smoke``."""
+    folder = root / "_build" / "results" if profile == "smoke" else root / "results"
+    return folder / notebooks.theme(notebook, root) / f"{notebook}.{profile}.json"
+
+
+def history_path(notebook, profile, root):
+    """Return where the replaced records of a notebook are kept, one per line."""
+    return record_path(notebook, profile, root).with_suffix(".history.jsonl")
+
+
+def executed_path(notebook, profile, root):
+    """Return where the executed notebook is stored: in place for ``small``, else in ``_build``."""
+    if profile == "small":
+        return notebooks.path(notebook, root)
+    return root / "_build" / "executed" / profile / f"{notebook}.ipynb"
+
+
+def failed_path(run, profile, root):
+    """Return where the partial notebook of a failed run is kept."""
+    return root / "_build" / "executed" / profile / f"{run}.failed.ipynb"
+
+
+def merged_path(notebook, profile, root):
+    """Return where the record of a sweep is written."""
+    return root / "_build" / "sweep" / profile / f"{notebook}.json"
+
+
+def seed_path(notebook, profile, seed, fingerprint, root):
+    """Return where a sweep keeps the record of one seed; other code has another folder."""
+    folder = root / "_build" / "sweep" / profile / f"{notebook}-{fingerprint}"
+    return folder / f"seed-{seed}.json"
+
+
+# --- fresh or stale -------------------------------------------------------------------------------
+
+
+def checked(names, profile, root):
+    """Return the notebooks to work on (all for none). Raises ``PressError`` for unknown ones."""
+    if profile not in PROFILES:
+        raise PressError(f"unknown profile {profile!r}; the profiles are: {', '.join(PROFILES)}")
+    valid = notebooks.chapters(root)
+    unknown = [name for name in names if name not in valid]
+    if unknown:
+        raise PressError(
+            f"unknown notebook {', '.join(map(repr, unknown))}; "
+            f"the notebooks are: {', '.join(valid) or 'none yet'}"
+        )
+    return list(dict.fromkeys(names)) or valid
+
+
+def read_record(notebook, profile, root):
+    """Return the ``Record`` of a notebook, None if there is none. Raises ``RecordError``."""
+    try:
+        return Record.read(record_path(notebook, profile, root))
+    except FileNotFoundError:
+        return None
+
+
+def why_stale(notebook, profile, root):
+    """Return in words why a notebook has to run, or None if its record and outputs are fresh."""
+    try:
+        record = read_record(notebook, profile, root)
+    except RecordError as error:
+        return str(error)
+    if record is None:
+        return "not run yet"
+    if record.fingerprint != staleness.fingerprint(notebook, root):
+        then, now = record.code, staleness.fingerprint_parts(notebook, root) or {}
+        changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+        if not then or not changed:
+            return "its code changed since"
+        names = ["its code cells" if name == "notebook" else name for name in changed[:NAMED]]
+        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        return f"changed since: {', '.join(names)}{more}"
+    if profile == "small":
+        cells = notebooks.code_cells(notebooks.read(notebooks.path(notebook, root)))
+        if any(cell["source"].strip() and not cell.get("execution_count") for _, cell in cells):
+            return "its stored outputs are incomplete"
+    return None
+
+
+# --- superseded records ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OldClaim:
+    """What a superseded record said about one claim."""
+
+    id: str
+    statement: str
+    unit: str
+    difference: Interval | None
+    verdict: Verdict  # without p in lines of the former form
+
+
+@dataclass(frozen=True)
+class Superseded:
+    """A record that another one replaced: who measured what, with which verdict."""
+
+    profile: str
+    seeds: list[int]
+    environment: dict
+    finished: str
+    duration_s: float
+    fingerprint: str | None
+    claims: list[OldClaim]
+
+
+NOT_IN_HISTORY = ("settings", "code", "numbers")  # long; the history of the repository has them
+
+
+def history_line(record):
+    """Return what is kept of a record when another one replaces it: all but values and code."""
+    verdicts = record.verdicts()
+    kept = {key: value for key, value in asdict(record).items() if key not in NOT_IN_HISTORY}
+    kept["claims"] = []
+    for claim in record.claims:
+        line = asdict(claim)
+        del line["values"]
+        difference = asdict(claim.difference) if claim.difference else None
+        kept["claims"].append(line | {"difference": difference} | asdict(verdicts[claim.id]))
+    return json.dumps(kept, allow_nan=False, ensure_ascii=False)
+
+
+def history_with(record, file):
+    """Return the text of a history file with the line of one more record."""
+    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    line = history_line(record)
+    return before if line in before.splitlines() else f"{before}{line}\n"
+
+
+def read_history(notebook, profile, root):
+    """Return the ``Superseded`` records of a notebook, the oldest first.
+
+    Raises ``PressError`` naming the line that cannot be read.
+    """
+    file = history_path(notebook, profile, root)
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    try:
+        found = []
+        for number, line in enumerate(lines, 1):
+            content = json.loads(line)
+            claims = [_old_claim(claim) for claim in content["claims"]]
+            found.append(_known(Superseded, content | {"claims": claims}))
+        return found
+    except (ValueError, KeyError, TypeError) as error:
+        raise PressError(f"{file}, line {number}: not a superseded record ({error})") from None
+
+
+def _old_claim(content):
+    difference = content["difference"] and Interval(**content["difference"])
+    verdict = _known(Verdict, content)
+    return _known(OldClaim, content | {"difference": difference, "verdict": verdict})
+
+
+def _known(kind, content):
+    """Return a dataclass made of those items of a dict that are its fields."""
+    return kind(**{f.name: content[f.name] for f in fields(kind) if f.name in content})
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+def verdict_counts(record):
+    """Return the verdicts of a record in words, ``3 reproduced, 1 inconclusive``."""
+    found = [verdict.verdict for verdict in record.verdicts().values()]
+    counts = [f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found]
+    return ", ".join(counts) or "no claims"
+
+
+def claims_table(record):
+    """Return the claims of a record as a plain-text table."""
+    verdicts, rows = record.verdicts(), []
+    for claim in record.claims:
+        ours = formats.interval(claim.difference) if claim.difference else "one seed"
+        rows.append((claim.id, f"{ours} {claim.unit}", verdicts[claim.id].verdict))
+    return table(("claim", f"difference over {count(len(record.seeds), 'seed')}", "verdict"), rows)
+
+
+# --- merging --------------------------------------------------------------------------------------
+
+
+def merge(records):
+    """Return one ``Record`` made of records of other seeds of the same code and settings.
+
+    Values of a claim are joined seed by seed. Where the seeds' runs compared different arms (a
+    rival that each run chooses for itself), the arm carries all their names. A number becomes the
+    mean of the seeds' values, which stand beside it. What some seeds lack is left out and listed
+    under ``not_merged``. Raises ``PressError`` for records that do not belong together.
+    """
+    records = sorted(records, key=lambda record: record.seeds)
+    first, seeds = records[0], [seed for record in records for seed in record.seeds]
+    for record in records:
+        for key in ("notebook", "profile", "settings", "fingerprint"):
+            if getattr(record, key) != getattr(first, key):
+                raise PressError(
+                    f"records of seeds {first.seeds} and {record.seeds} differ in {key}; "
+                    "only runs of the same code and settings can be merged"
+                )
+    if len(set(seeds)) < len(seeds):
+        raise PressError(f"records to merge share a seed: {seeds}")
+    claims, without = _in_all([{claim.id: claim for claim in r.claims} for r in records])
+    numbers, lacking = _in_all([record.numbers for record in records])
+    return replace(
+        first,
+        seeds=seeds,
+        environment={
+            key: ", ".join(dict.fromkeys(record.environment[key] for record in records))
+            for key in first.environment
+        },
+        claims=[_merged_claim(found) for found in claims.values()],
+        numbers={name: _merged_number(found) for name, found in numbers.items()},
+        finished=max(record.finished for record in records),
+        duration_s=round(sum(record.duration_s for record in records), 1),
+        peak_memory_mb=_largest(record.peak_memory_mb for record in records),
+        peak_gpu_memory_mb=_largest(record.peak_gpu_memory_mb for record in records),
+        not_merged=[f"claim {name}" for name in without] + [f"number {name}" for name in lacking],
+    )
+
+
+def _in_all(parts):
+    """Return ``{name: what each part has}`` of the names in all parts, and the other names."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    shared = {
+        name: [part[name] for part in parts] for name in names if all(name in p for p in parts)
+    }
+    return shared, [name for name in names if name not in shared]
+
+
+def _merged_claim(claims):
+    first = claims[0]
+    arms = [" or ".join(dict.fromkeys(claim.arms[k] for claim in claims)) for k in (0, 1)]
+    if arms[0] == arms[1]:
+        arms = [f"first: {arms[0]}", f"second: {arms[1]}"]
+    statement = first.statement
+    for own, name in zip(first.arms, arms, strict=True):
+        if own != name:
+            statement = statement.replace(own, name)
+    values = {
+        name: [value for claim in claims for value in claim.values[claim.arms[k]]]
+        for k, name in enumerate(arms)
+    }
+    return replace(first, statement=statement, arms=arms, values=values)
+
+
+def _merged_number(numbers):
+    values = [number["value"] for number in numbers]
+    return numbers[0] | {"value": sum(values) / len(values), "values": values}
+
+
+def _largest(values):
+    return max((value for value in values if value is not None), default=None)

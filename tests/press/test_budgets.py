@@ -1,0 +1,37 @@
+"""The packages stay small: lines of each, and of each function."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MOST_LINES_OF_A_FUNCTION = 60
+
+
+def sources(*patterns):
+    return sorted(file for pattern in patterns for file in ROOT.glob(pattern))
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns", "most"),
+    [
+        ("labutils", ["labutils/**/*.py"], 2600),
+        ("press", ["press/*.py"], 2400),
+        ("the site", ["press/site/**/*.py"], 1300),
+    ],
+)
+def test_a_package_keeps_its_budget_of_lines(name, patterns, most):
+    lines = {f.name: len(f.read_text("utf-8").splitlines()) for f in sources(*patterns)}
+    assert sum(lines.values()) <= most, (name, sum(lines.values()), lines)
+
+
+def test_no_function_is_longer_than_a_screen():
+    found = []
+    for file in sources("labutils/**/*.py", "press/**/*.py", "studies/*.py", "benchmarks/*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > MOST_LINES_OF_A_FUNCTION:
+                    found.append(f"{file.relative_to(ROOT)}, {node.name}: {lines} lines")
+    assert not found, found
