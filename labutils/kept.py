@@ -56,7 +56,7 @@ def _digest(value, known: dict, path: list[int]) -> bytes:
     elif isinstance(value, Tensor):
         digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     elif id(value) in path:  # a function that calls itself
         return f"up {len(path) - path.index(id(value))}".encode()
     else:
@@ -219,7 +219,7 @@ def _decode(content):
         return {_decode(key): _decode(item) for key, item in rest[0]}
     module, qualname, fields = rest  # a dataclass that is loaded already; nothing is imported
     kind = getattr(sys.modules[module], qualname)
-    if not dataclasses.is_dataclass(kind):
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise TypeError(f"{module}.{qualname} is not a dataclass")
     result = object.__new__(kind)
     for field, item in fields.items():

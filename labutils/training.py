@@ -103,7 +103,7 @@ def train(
         run.step(step_loss, learning_rate(run.done))
         last = run.done == num_steps
         evaluating = evaluate is not None and run.done in evaluate_steps
-        saving = checkpoint is not None and (last or monotonic() - saved >= checkpoint_seconds)
+        saving = checkpoint if last or monotonic() - saved >= checkpoint_seconds else None
         if evaluating or saving or last or run.done - run.checked >= run.check_every:
             run.check(learning_rate)
         if evaluating or saving:
@@ -111,7 +111,7 @@ def train(
                 if evaluating:
                     run.evaluate(evaluate)
                 if saving:
-                    run.save(checkpoint)
+                    run.save(saving)
                     saved = monotonic()
         bar.update()
     bar.close()

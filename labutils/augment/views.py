@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -88,11 +89,8 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     boxes = crop_boxes(n, height, width, recipe, generator)
     flipped = happens(recipe.flip_probability)
     spread = torch.tensor([0.8, 0.8, 0.8, 0.2])[:, None] * recipe.strength
-    change = (
-        (2 * uniform(generator, len(OPERATIONS), n) - 1)
-        * spread
-        * happens(recipe.jitter_probability)
-    )
+    jitter = 2 * uniform(generator, len(OPERATIONS), n) - 1
+    change = jitter * spread * happens(recipe.jitter_probability)
     change[:3].clamp_(min=-1)  # a factor below 0 cannot be: torchvision cuts the range there
     order = uniform(generator, n, len(OPERATIONS)).argsort(1)
     grey_ones, blurred = happens(recipe.grey_probability), happens(recipe.blur_probability)
@@ -110,21 +108,15 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
         view.copy_(_crop(images, source[part], *(x[part] for x in (*boxes, flipped))))
         _jitter(view, turns[..., part])
         if channels == 3:
-            on_some(view, grey_ones[part], lambda chosen, _: grey(chosen).expand_as(chosen))
-        on_some(
-            view, blurred[part],
-            lambda chosen, at, s=sigma[part]: gaussian_blur(chosen, s[at], kernel),
-        )  # fmt: skip
+            on_some(view, grey_ones[part], lambda chosen: grey(chosen).expand_as(chosen))
+        on_some(view, blurred[part], partial(gaussian_blur, kernel_size=kernel), sigma[part])
     return views
-
-
-Boxes = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def crop_boxes(
     n: int, height: int, width: int, recipe: Recipe, generator: torch.Generator
-) -> Boxes:
-    """Places of n random crops: top, left, height, width; each int64 ``(n,)``.
+) -> Tensor:
+    """Places of n random crops, int64 ``(4, n)``: top, left, height, width.
 
     Drawn as torchvision's ``RandomResizedCrop`` does: area uniform, aspect ratio log-uniform, up to
     ten tries to fit into the image, else the largest central crop of an allowed ratio.
@@ -144,8 +136,7 @@ def crop_boxes(
     top, left = (place[0] * (height - h + 1)).floor(), (place[1] * (width - w + 1)).floor()
     drawn = torch.stack([top, left, h, w])
     fallback = [(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w]
-    top, left, h, w = torch.where(fits, drawn, torch.tensor(fallback)[:, None]).long()
-    return top, left, h, w
+    return torch.where(fits, drawn, torch.tensor(fallback)[:, None]).long()
 
 
 def grey(images: Tensor) -> Tensor:
@@ -169,15 +160,15 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
         )
     distance = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     sigma = sigma.to(images.device, images.dtype)[:, None]
-    weights = (-0.5 * (distance / sigma).square()).exp()
-    weights = (weights / weights.sum(1, keepdim=True)).unbind(1)
+    bell = (-0.5 * (distance / sigma).square()).exp()
+    weights = [x.view(-1, 1, 1, 1) for x in (bell / bell.sum(1, keepdim=True)).unbind(1)]
     for dimension, size in ((2, images.shape[2]), (3, images.shape[3])):
         border = (0, 0, reach, reach) if dimension == 2 else (reach, reach, 0, 0)
         padded = F.pad(images, border, mode="reflect")
         taps = [padded.narrow(dimension, k, size) for k in range(kernel_size)]
-        images = taps[0] * weights[0].view(-1, 1, 1, 1)
+        images = taps[0] * weights[0]
         for tap, weight in zip(taps[1:], weights[1:], strict=True):
-            images += tap * weight.view(-1, 1, 1, 1)
+            images += tap * weight
     return images
 
 
@@ -201,9 +192,8 @@ def _crop(images, source, top, left, height, width, flipped) -> Tensor:
     straight = torch.zeros_like(flipped)
     views = _resample_rows(images, source, *_stretch(images.shape[2], top, height, straight))
     columns = _stretch(images.shape[3], left, width, flipped)
-    return _resample_rows(views.transpose(2, 3), torch.arange(len(source)), *columns).transpose(
-        2, 3
-    )
+    turned = _resample_rows(views.transpose(2, 3), torch.arange(len(source)), *columns)
+    return turned.transpose(2, 3)
 
 
 def _stretch(size: int, start: Tensor, length: Tensor, reverse: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,8 +243,8 @@ def _jitter(images: Tensor, turns: Tensor) -> Tensor:
         means = grey(means) if images.shape[1] == 3 else means.mean(1, keepdim=True)
         images.mul_(per_image(1 + brightness + contrast, images))
         images.sub_(per_image(contrast, images) * means).clamp_(0, 1)
-        on_some(images, saturation != 0, lambda x, at, by=saturation: _saturation(x, by[at]))
-        on_some(images, hue != 0, lambda x, at, by=hue: _shift_hue(x, by[at]))
+        on_some(images, saturation != 0, _saturation, saturation)
+        on_some(images, hue != 0, _shift_hue, hue)
     return images
 
 
