@@ -119,14 +119,12 @@ def knn_scores(
     Raises ValueError for shapes that do not fit, k outside 1..M, or a temperature <= 0.
     """
     _check(bank, bank_labels)
-    if features.ndim != 2 or features.shape[1] != bank.shape[1]:
+    fits = features.ndim == 2 and features.shape[1] == bank.shape[1]
+    if not fits or not 1 <= k <= len(bank) or temperature <= 0:
         raise ValueError(
-            f"knn_scores expects features (N, {bank.shape[1]}), got {tuple(features.shape)}"
+            f"knn_scores expects features (N, {bank.shape[1]}), k in 1..{len(bank)} (the size of "
+            f"the bank) and a temperature > 0; got {tuple(features.shape)}, {k} and {temperature}"
         )
-    if not 1 <= k <= len(bank):
-        raise ValueError(f"knn_scores expects k in 1..{len(bank)}, the size of the bank; got {k}")
-    if temperature <= 0:
-        raise ValueError(f"knn_scores expects a temperature > 0, got {temperature}")
     bank = nn.functional.normalize(bank.float(), dim=1)
     scores = []
     for batch in features.float().split(batch_size):
