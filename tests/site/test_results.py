@@ -7,7 +7,7 @@ import re
 import pytest
 from building import ROOT
 
-from press import engine, notebooks, staleness
+from press import notebooks, staleness
 
 BOARD = "book/scoreboard.html"
 NUMBER = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?(?:e[−+-]?\d+)?")
@@ -182,29 +182,6 @@ def test_landing_page_counts_what_the_ledger_holds(browser, address, recorded):
         assert card.get_by_role("link", name="Run in Colab").count() == 1
         assert re.search(r"small: .+; full: .+", card.locator(".card-times").inner_text())
     page.close()
-
-
-def test_a_replaced_record_goes_to_the_history(tmp_path):
-    """Other code leaves a line, the same code none; the values of each seed are not repeated."""
-    claim = {"id": "a", "verdict": "reproduced", "values": {"x": [1.0], "y": [0.0]}}
-    record = {"chapter": "01-x", "profile": "small", "fingerprint": "old", "claims": [claim],
-              "settings": {"a": 1}, "numbers": {}, "finished": "2026-01-01T00:00:00Z"}  # fmt: skip
-    path = engine.record_path("01-x", "small", tmp_path)
-    path.parent.mkdir(parents=True)
-    history = engine.history_path("01-x", "small", tmp_path)
-    engine.keep_superseded("01-x", "small", tmp_path, "new")
-    assert not history.exists(), "nothing was there to be replaced"
-    path.write_text(json.dumps(record), "utf-8")
-    engine.keep_superseded("01-x", "small", tmp_path, "old")
-    assert not history.exists(), "the same code ran again"
-    for new in ("new", "newer"):
-        engine.keep_superseded("01-x", "small", tmp_path, new)
-    lines = [json.loads(line) for line in history.read_text("utf-8").splitlines()]
-    assert [line["fingerprint"] for line in lines] == ["old", "old"]
-    assert lines[0]["claims"] == [{"id": "a", "verdict": "reproduced"}]
-    assert "settings" not in lines[0]
-    engine.keep_superseded("01-x", "smoke", tmp_path, "new")
-    assert not engine.history_path("01-x", "smoke", tmp_path).exists()
 
 
 def test_superseded_runs_show(board):
