@@ -6,6 +6,7 @@ import builtins
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 INNER = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 IMPORTS = (ast.Import, ast.ImportFrom)
+EDITS = {"lower", "partition", "removeprefix", "removesuffix", "replace", "split", "strip", "upper"}
 MESSAGES = {"print", "warnings.warn", "labutils.progress.log"}  # their text is only read
 ERRORS = {
     name
@@ -36,7 +37,7 @@ def dump(node):
     if isinstance(node, list):
         return "[" + ",".join([dump(item) for item in node]) + "]"
     if isinstance(node, ast.Constant):
-        return f"{type(node.value).__name__} {ascii(node.value)}"
+        return f"{type(node.value).__name__} {node.value!a}"
     if not isinstance(node, ast.AST):
         return ascii(node)
     if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty texts
@@ -188,13 +189,13 @@ class References(ast.NodeVisitor):
 
     names: {(dotted global name, use)}; paths: the same for names that functions import, as absolute
     paths. use: "item" for `X[key]` and `X.get(key)`, "member" for `key in X`, else "whole". loads:
-    paths of the imports. texts: its strings. unclear: whether it looks up names that are made while
-    it runs.
+    paths of the imports. texts: its strings. edits: whether it may edit texts. unclear: whether it
+    looks up names that are made while it runs.
     """
 
     def __init__(self, node):
         self.names, self.paths, self.loads, self.texts = set(), set(), set(), set()
-        self.unclear = False
+        self.edits = self.unclear = False
         self._scopes = []  # (is of a class, {name: paths})
         self.visit(node)
 
@@ -234,6 +235,7 @@ class References(ast.NodeVisitor):
 
     def visit_Call(self, node):
         last = getattr(node.func, "attr", dotted(node.func))
+        self.edits |= last in EDITS
         if last in ("import_module", "__import__"):
             name = node.args and node.args[0]
             if isinstance(name, ast.JoinedStr) and name.values:

@@ -12,7 +12,6 @@ import builtins
 import functools
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +30,11 @@ NOT_COUNTED = {
 }
 # Calls that leave nothing behind but their value: what is defined by them counts where it is used.
 # Every other call at the top of a module counts as soon as the module is imported.
-QUIET = set(
-    """tuple list dict set frozenset range sorted len zip enumerate map min max sum str int float
-    bool type Path compile split keys values items join tensor arange array linspace zeros ones
-    unbind dataclass field no_grad inference_mode cache lru_cache cached_property property setter
-    staticmethod classmethod contextmanager abstractmethod wraps""".split()
-)
+QUIET = set(dir(builtins)) - {"__import__", "delattr", "eval", "exec", "next", "open", "setattr"} | {
+    "Path", "compile", "split", "keys", "values", "items", "join", "tensor", "arange", "array",
+    "linspace", "zeros", "ones", "unbind", "dataclass", "field", "no_grad", "inference_mode",
+    "cache", "lru_cache", "cached_property", "setter", "contextmanager", "abstractmethod", "wraps",
+}  # fmt: skip
 MODULE_NAMES = {"__file__", "__name__", "__doc__", "__path__", "__spec__"}
 SHORTEST = 3  # letters of a text that can be a part of a key
 
@@ -178,6 +176,7 @@ class _Reach:
         self.reached = {}  # (_Module, name) -> whether only a part of the definition counts
         self.chosen = {}  # (_Module, name of a table) -> {key that is named: node}
         self.resolved = {}  # node -> what the imported names in it stand for
+        self.edited = set()  # (_Module, name) of tables that are asked for edited texts
         self.texts = set()
         self.queue = []
         try:
@@ -250,7 +249,9 @@ class _Reach:
         self.texts |= references.texts
         for path in references.loads:
             self._load(path)
+        edited = {"item": "edited item"} if references.edits else {}
         for name, its_use in references.names:
+            its_use = edited.get(its_use, its_use)
             root = name.partition(".")[0]
             if root in module.imports or (
                 root in module.statements and module is not self.notebook
@@ -308,6 +309,8 @@ class _Reach:
         if before is None or (before and not partly):
             self.reached[module, name] = partly
             self.queue.append((module, name))
+        if use == "edited item":
+            self.edited.add((module, name))
 
     def _reach_whole(self, module):
         """Count all of a module: definitions, what it imports, and the modules below it."""
@@ -338,16 +341,16 @@ class _Reach:
     def _choose_entries(self):
         """Follow the entries of tables whose keys are named; return whether there are new ones.
 
-        A key is named by a text that holds it as a word, or with which it begins or ends: it may be
-        cut out of texts or put together from them.
+        A key is named by a text that equals it or with which it begins or ends, since it may be put
+        together from texts; and by one that holds it, where texts are edited before.
         """
-        new, words = [], "\n".join(self.texts)
+        new = []
         for (module, name), chosen in self.chosen.items():
             table = _table(module.statements[name])
             parts = tuple(t for t in self.texts if len(t) >= SHORTEST and t not in table)
             for key in table.keys() - chosen.keys():
-                whole = re.search(rf"(?<!\w){re.escape(key)}(?!\w)", words)
-                if whole or key.startswith(parts) or key.endswith(parts):
+                held = (module, name) in self.edited and any(key in text for text in self.texts)
+                if key in self.texts or held or key.startswith(parts) or key.endswith(parts):
                     new.append((module, name, key, table[key]))
         for module, name, key, node in new:
             self.chosen[module, name][key] = node

@@ -81,13 +81,15 @@ def copy(tmp_path_factory):
 
 HARMLESS = {  # (file, old, new); an empty old: added at the end
     "wording of an error": ("training.py", "the loss is {", "the loss became {"),
-    "wording of an error made by a helper": ("data/download.py", "but cannot be read", "but damaged"),
+    "wording of an error that a helper makes": (
+        "data/download.py", "but cannot be read", "but damaged",
+    ),
     "wording of an error of a value": ("models.py", "unknown model", "no such model"),
     "type hint": ("data/images.py", "name: str", "name: 'str'"),
     "type of a result": ("training.py", ") -> History:", ") -> 'History':"),
     "type of a field": ("start.py", "split: torch.Generator", "split: object"),
     "one more data set": ("data/images.py", "SOURCES = {", 'SOURCES = {\n    "stl10": None,'),
-    "one more model": ("models.py", "MODELS = {", 'MODELS = {\n    "mlp": lambda c, k: c,'),
+    "one more model": ("models.py", '    "cnn-tiny":', '    "mlp": TinyCNN,\n    "cnn-tiny":'),
     "column title of the claims": ("claims.py", '"whose":', '"who":'),
     "encoding of a kept result": ("kept.py", '["array", ', '["numpy", '),
     "level of the verdicts": ("statistics.py", "LEVEL = 0.05", "LEVEL = 0.01"),
@@ -120,7 +122,7 @@ REAL = {  # the same, and who must see it
     "default argument": ("augment/weak.py", "flip: bool = True", "flip: bool = False", TINY),
     "method of a base class": ("models.py", "self.classifier(self.features(x))",
                                "self.classifier(2 * self.features(x))", NAMED_SETS),
-    "method of a class": ("evaluation.py", "- self.mean) / self.std", "- self.mean)", VIEWS),
+    "method of a class": ("data/images.py", "self.labels.to(device)", "self.labels", NAMED_SETS),
     "decorator": ("models.py", "@torch.no_grad()\ndef initialise", "def initialise", CHAPTERS),
     "base class": ("models.py", "class TinyCNN(Classifier)", "class TinyCNN(nn.Module)", TINY),
     "constant of a function": ("augment/views.py", "(0.2989,", "(0.3,", VIEWS),
