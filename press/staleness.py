@@ -30,7 +30,8 @@ NOT_COUNTED = {
 }
 # Calls that leave nothing behind but their value: what is defined by them counts where it is used.
 # Every other call at the top of a module counts as soon as the module is imported.
-QUIET = set(dir(builtins)) - {"__import__", "delattr", "eval", "exec", "next", "open", "setattr"} | {
+LOUD = {"__import__", "delattr", "eval", "exec", "next", "open", "setattr"}
+QUIET = set(dir(builtins)) - LOUD | {
     "Path", "compile", "split", "keys", "values", "items", "join", "tensor", "arange", "array",
     "linspace", "zeros", "ones", "unbind", "dataclass", "field", "no_grad", "inference_mode",
     "cache", "lru_cache", "cached_property", "setter", "contextmanager", "abstractmethod", "wraps",
@@ -195,11 +196,13 @@ class _Reach:
         parts = {name: _digest("\n".join(found)) for name, found in self.wholes.items()}
         parts["notebook"] = self._digest([self.notebook.tree])
         for (module, name), partly in self.reached.items():
-            nodes = module.statements[name]
             if partly and (module, name) in self.chosen:
                 chosen = sorted(self.chosen[module, name].items())
-                nodes = [node for key, value in chosen for node in (ast.Constant(key), value)]
-            parts[f"{module.name}.{name}"] = self._digest(nodes)
+                parts[f"{module.name}.{name}"] = _digest(
+                    json.dumps([(key, self._digest([node])) for key, node in chosen])
+                )
+            else:
+                parts[f"{module.name}.{name}"] = self._digest(module.statements[name])
         for name, module in self.loaded.items():
             if module.effects:
                 parts[f"{name}, when imported"] = self._digest(module.effects)
