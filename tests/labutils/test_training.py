@@ -85,7 +85,7 @@ def test_killed_and_resumed_ends_with_the_same_numbers(tmp_path):
     script = Path(__file__).with_name("killed_training.py")
     environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
     command = [sys.executable, script, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     began = json.loads(done.stdout)
     whole = torch.load(tmp_path / "whole.result")
