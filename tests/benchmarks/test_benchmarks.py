@@ -1,11 +1,8 @@
-"""The benchmark: both sides see the same images in distribution; the page shows the stored run."""
-
-import json
+"""The benchmark: both sides see the same images in distribution, and training learns."""
 
 import pytest
 import torch
 
-from benchmarks import colab_simulation, sweep_scaling
 from benchmarks import training_throughput as benchmark
 from labutils import data
 
@@ -57,28 +54,3 @@ def test_training_learns_and_is_timed():
     images = benchmark.augment.normalise(dataset.validation.images, dataset.mean, dataset.std)
     accuracy = (model(images).argmax(1) == dataset.validation.labels).float().mean()
     assert accuracy > 0.6
-
-
-def test_page_shows_the_stored_run():
-    result = json.loads(benchmark.RESULT.read_text())
-    page = (benchmark.GENERATED / "training_throughput.md").read_text()
-    assert page == benchmark.render(result)
-    for row in result["models"].values():
-        assert f"**{row['ratio']['median']:,.1f} (" in page
-
-
-def test_stored_run_meets_the_bar():
-    result = json.loads(benchmark.RESULT.read_text())
-    assert result["models"]["cnn-tiny"]["ratio"]["median"] >= 10
-    assert result["input"]["ratio"]["median"] >= 20
-
-
-def test_sweep_page_shows_the_stored_run_and_the_bar_is_met():
-    result = json.loads(sweep_scaling.RESULT.read_text())
-    assert sweep_scaling.PAGE.read_text() == sweep_scaling.render(result)
-    assert result["ratio"] < result["limit"] == 0.6
-
-
-def test_colab_page_shows_the_stored_runs():
-    result = json.loads(colab_simulation.RESULT.read_text())
-    assert colab_simulation.TABLE.read_text() == colab_simulation.table(result)

@@ -131,7 +131,7 @@ def test_bad_input_is_refused():
         augment.pad_crop_flip(batch((1, 1, 28, 28)), -1, seeded())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_gpu_gives_what_the_cpu_gives():
     images = batch((64, 3, 32, 32))
     expected = augment.pad_crop_flip(images, 4, seeded())

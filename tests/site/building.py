@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+TIME_LIMIT_S = 1200  # of a fixture, which the limit of the tests does not count
 
 
 def copy_book(target):
@@ -27,5 +28,6 @@ def build(book, *options):
         capture_output=True,
         text=True,
         check=False,
+        timeout=TIME_LIMIT_S,
     )
     return done.returncode, done.stdout + done.stderr

@@ -6,7 +6,7 @@ import http.server
 import threading
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import filelock
 import pytest
@@ -16,6 +16,7 @@ from building import ROOT, build, copy_book
 from press.site import pdf
 
 HTTP_ERROR = 400
+MOST_LABS = 3  # that ordinary runs look at; tests marked slow look at all
 
 
 @pytest.fixture(scope="session")
@@ -120,13 +121,12 @@ FACTS = """async () => {
       'table a.term, aside a.term').map(e => e.outerHTML),
     provenance: document.querySelector('p.provenance')?.innerText ?? '',
     badges: document.querySelector('.chapter-badges')?.innerText ?? '',
-    next: document.querySelector('a.right-next')?.href,
   };
 }"""
 
 
 @pytest.fixture(scope="session")
-def pages(site):
+def all_pages(site):
     """Paths of all pages, relative to the site."""
     found = sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html"))
     found = [page for page in found if not page.startswith("_")]
@@ -135,6 +135,43 @@ def pages(site):
     assert "book/index.html" in found
     assert len(found) > 5
     return found
+
+
+def kinds():
+    """{slug: chapter, lab or reading} of the catalogue."""
+    content = yaml.safe_load((ROOT / "book/catalogue.yml").read_text("utf-8"))
+    return {
+        paper["slug"]: paper["kind"] for theme in content["themes"] for paper in theme["papers"]
+    }
+
+
+@pytest.fixture(scope="session")
+def chapters():
+    """Slugs of the chapters, the long notebooks."""
+    return [slug for slug, kind in kinds().items() if kind == "chapter"]
+
+
+@pytest.fixture(scope="session")
+def labs(all_pages):
+    """Pages of the labs, the short notebooks."""
+    found = kinds()
+    of_notebooks = [page for page in all_pages if page.startswith("notebooks/")]
+    return [page for page in of_notebooks if found.get(PurePosixPath(page).stem) == "lab"]
+
+
+@pytest.fixture(scope="session")
+def pages(all_pages, labs):
+    """All pages but for some of the labs, which are much alike."""
+    return [page for page in all_pages if page not in labs[MOST_LABS:]]
+
+
+@pytest.fixture(scope="session")
+def pages_of_each_kind(pages, chapters, labs):
+    """One page of every kind."""
+    wanted = ["book/index", "book/scoreboard", "book/field-map", "book/glossary", "book/themes/"]
+    wanted = [*wanted, f"/{chapters[0]}.html", *labs[:1], "search", "404"]
+    found = [next((page for page in pages if name in page), None) for name in wanted]
+    return [page for page in found if page]
 
 
 @pytest.fixture(scope="session")
@@ -167,15 +204,28 @@ def weighed(page):
 
 @pytest.fixture(scope="session")
 def visits(browser, address, pages, show):
+    """{page: Visit} of the pages."""
+    return visit(browser, address, pages, show)
+
+
+@pytest.fixture(scope="session")
+def visits_of_other_labs(browser, address, labs, show):
+    """{page: Visit} of the labs that are left out of the pages."""
+    if len(labs) <= MOST_LABS:
+        pytest.skip("ordinary runs look at all labs")
+    return visit(browser, address, labs[MOST_LABS:], show)
+
+
+def visit(browser, address, pages, show):
     """A Visit for every page, at desktop width, with an empty cache and no other host."""
     found, before = {}, contextlib.ExitStack()
     for name in pages:
         with contextlib.ExitStack() as opened:
             context = browser.new_context(viewport={"width": 1280, "height": 900})
             opened.enter_context(context)
-            visit = found[name] = Visit()
+            seen = found[name] = Visit()
 
-            def gate(route, request, visit=visit):
+            def gate(route, request, visit=seen):
                 if request.url.startswith((address, "data:", "blob:")):
                     route.continue_()
                 else:
@@ -184,15 +234,15 @@ def visits(browser, address, pages, show):
 
             context.route("**/*", gate)
             page = context.new_page()
-            page.on("console", lambda m, v=visit: m.type == "error" and v.console.append(m.text))
-            page.on("pageerror", lambda e, v=visit: v.console.append(str(e)))
+            page.on("console", lambda m, v=seen: m.type == "error" and v.console.append(m.text))
+            page.on("pageerror", lambda e, v=seen: v.console.append(str(e)))
             page.on(
                 "response",
-                lambda r, v=visit: r.status >= HTTP_ERROR and v.failed.append(r.url),
+                lambda r, v=seen: r.status >= HTTP_ERROR and v.failed.append(r.url),
             )
-            visit.bytes = opened.enter_context(weighed(page))
+            seen.bytes = opened.enter_context(weighed(page))
             show(page, name)
-            visit.facts = page.evaluate(FACTS)
+            seen.facts = page.evaluate(FACTS)
             opened.callback(page.wait_for_load_state, "networkidle")
             before.close()  # the page before has come to rest while this one was loading
             before = opened.pop_all()

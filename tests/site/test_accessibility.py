@@ -36,7 +36,6 @@ def judged(browser, pages, show):
     return found
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_grave_violation(judged, pages, theme):
     assert {name for name, _ in judged} == set(pages)

@@ -1,4 +1,6 @@
-"""Every page by the keyboard alone."""
+"""Pages by the keyboard alone."""
+
+import pytest
 
 # What a mouse can use and is there to be seen, without what repeats another link for the eye.
 CONTROLS = """() => [...document.querySelectorAll(
@@ -9,11 +11,21 @@ CONTROLS = """() => [...document.querySelectorAll(
 AT_A_TIME = 20
 
 
-def test_keyboard_reaches_everything(browser, pages, show):
-    missed = {}
+def test_keyboard_reaches_everything(browser, pages_of_each_kind, show):
+    assert missed(browser, pages_of_each_kind, show) == {}
+
+
+@pytest.mark.slow
+def test_keyboard_reaches_everything_on_every_page(browser, all_pages, show):
+    assert missed(browser, all_pages, show) == {}
+
+
+def missed(browser, names, show):
+    """{page: controls that Tab does not reach}."""
+    found = {}
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
-        for name in pages:
+        for name in names:
             show(page, name)
             controls = page.evaluate(CONTROLS)
             # The page notes where the focus goes, so that keys can be pressed many at a time.
@@ -30,8 +42,8 @@ def test_keyboard_reaches_everything(browser, pages, show):
                 if not left:
                     break
             if left:
-                missed[name] = list(left.values())
-    assert missed == {}
+                found[name] = list(left.values())
+    return found
 
 
 def test_skip_link_leads_to_the_content(browser, address):

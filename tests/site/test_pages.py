@@ -3,7 +3,7 @@
 import io
 import re
 from pathlib import PurePosixPath
-from urllib.parse import unquote, urldefrag, urlparse
+from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 import pytest
 from building import ROOT
@@ -38,6 +38,9 @@ def test_no_file_is_missing(visits):
 def test_mathematics_is_rendered(visits):
     assert problems(visits, lambda visit: visit.facts["unrendered"]) == {}
     assert problems(visits, lambda visit: visit.facts["errors"]) == {}
+
+
+def test_mathematics_is_found(visits):
     assert visits["book/notation.html"].facts["formulas"] > 20
 
 
@@ -154,6 +157,7 @@ def test_chapters_are_light(visits, pages):
         assert visit.weight < MOST_BYTES, f"{name}: {visit.weight:,} bytes; largest: {largest}"
 
 
+@pytest.mark.slow  # the clock of a busy machine says little
 def test_chapters_can_be_read_at_once(browser, show, pages):
     """First contentful paint with an empty cache; the best of three, as others use the machine."""
     for name in chapter_pages(pages):
@@ -170,11 +174,13 @@ def test_chapters_can_be_read_at_once(browser, show, pages):
 
 
 def test_images_wait_until_they_are_near(visits, pages):
-    for name in chapter_pages(pages):
-        pictures = visits[name].facts["pictures"]
-        assert len(pictures) > 3
-        assert all(picture["lazy"] and picture["width"] > 0 for picture in pictures), name
-        assert not all(picture["loaded"] for picture in pictures), name
+    pictures = {name: visits[name].facts["pictures"] for name in chapter_pages(pages)}
+    for name, shown in pictures.items():
+        assert all(picture["lazy"] and picture["width"] > 0 for picture in shown), name
+    several = {name: shown for name, shown in pictures.items() if len(shown) > 3}
+    assert several
+    for name, shown in several.items():
+        assert not all(picture["loaded"] for picture in shown), name
 
 
 @pytest.mark.parametrize("name", ["book/benchmarks", "notebooks/choosing-data/rs2"])
@@ -199,6 +205,7 @@ def test_figures_change_with_the_theme(browser, address, name):
     assert shades["dark"] < 40
 
 
+@pytest.mark.slow
 def test_search_answers_at_once(browser, address):
     page = browser.new_page()
     page.goto(f"{address}/search.html", wait_until="networkidle")
@@ -271,7 +278,7 @@ def test_terms_lead_to_the_glossary_once(visits, pages):
     for name in chapter_pages(pages):
         facts = visits[name].facts
         targets = [term["href"] for term in facts["terms"]]
-        assert len(targets) > 5, name
+        assert targets, name
         assert len(set(targets)) == len(targets), f"{name}: a term is linked twice"
         assert all(target.startswith("../../book/glossary.html#term-") for target in targets)
         assert all(len(term["title"]) > 10 for term in facts["terms"])
@@ -279,13 +286,14 @@ def test_terms_lead_to_the_glossary_once(visits, pages):
 
 
 def test_margin_notes_stand_beside_the_text_or_fold_into_it(browser, show, pages):
+    seen = 0
     for size in ({"width": 1280, "height": 900}, PHONE):
         with browser.new_context(viewport=size) as context:
             page = context.new_page()
             for name in chapter_pages(pages):
                 show(page, name)
                 notes = page.locator("article aside.margin")
-                assert 3 <= notes.count() <= 6, name
+                seen += notes.count()
                 text = page.locator("article section").first.bounding_box()
                 for note in notes.all():
                     box = note.bounding_box()
@@ -293,6 +301,7 @@ def test_margin_notes_stand_beside_the_text_or_fold_into_it(browser, show, pages
                     beside = box["x"] >= text["x"] + text["width"]
                     assert beside == (size != PHONE), name
                     assert len(note.inner_text().split()) < 60, name
+    assert seen
 
 
 def test_every_page_says_where_it_comes_from(visits):
@@ -309,12 +318,13 @@ def test_every_page_says_where_it_comes_from(visits):
             assert ("Cheat sheet" in visit.facts["badges"]) == chapter
 
 
-def test_previous_and_next_lead_through_the_book(visits, browser, address, pages):
+def test_previous_and_next_lead_through_the_book(browser, address, all_pages, site):
     seen = ["book/index.html"]
-    while following := visits[seen[-1]].facts["next"]:
-        seen.append(following.removeprefix(f"{address}/"))
-        assert len(seen) <= len(pages), "next leads round in a circle"
-    assert sorted(seen) == sorted(set(pages) - {"search.html", "404.html"})
+    link = re.compile(r'class="right-next"\s+href="([^"]+)"')
+    while following := link.search((site / seen[-1]).read_text("utf-8")):
+        seen.append(urljoin(seen[-1], following[1]))
+        assert len(seen) <= len(all_pages), "next leads round in a circle"
+    assert sorted(seen) == sorted(set(all_pages) - {"search.html", "404.html"})
     page = browser.new_page()
     page.goto(f"{address}/{seen[0]}")
     page.locator("a.right-next").click()
@@ -347,14 +357,14 @@ def test_wrong_address_shows_a_page_that_helps(browser, address):
     page.close()
 
 
-def test_cheat_sheets_print_on_one_sheet_each(browser, address):
+def test_cheat_sheets_print_on_one_sheet_each(browser, address, chapters):
     page = browser.new_page()
     page.goto(f"{address}/book/cheat-sheets.html", wait_until="networkidle")
-    chapters = page.locator("section#cheat-sheets > section").count()
+    count = page.locator("section#cheat-sheets > section").count()
     printed = page.pdf(format="A4", margin={"top": "12mm", "bottom": "12mm"})
-    assert chapters == 5
+    assert count == len(chapters)
     sheets = len(re.findall(rb"/Type\s*/Page\b", printed))
-    assert chapters <= sheets <= chapters + 2, "the first sheet introduces, the last may be a tail"
+    assert count <= sheets <= count + 2, "the first sheet introduces, the last may be a tail"
     page.close()
 
 
@@ -362,3 +372,20 @@ def test_map_does_not_flood_the_bibliography(visits):
     listed = [i for i in visits["book/bibliography.html"].facts["ids"] if i.startswith("cite-")]
     entries = re.findall(r"^@", (ROOT / "book/references.bib").read_text("utf-8"), re.MULTILINE)
     assert 0 < len(listed) <= len(entries)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "check",
+    [test_no_console_errors, test_no_request_to_another_host, test_no_file_is_missing,
+     test_mathematics_is_rendered, test_images_load_and_have_alternative_text],
+)  # fmt: skip
+def test_other_labs(check, visits_of_other_labs):
+    """What holds for all pages, also for the labs that ordinary runs leave out."""
+    check(visits_of_other_labs)
+
+
+@pytest.mark.slow
+def test_other_labs_link_and_weigh_what_they_should(visits_of_other_labs, address, site):
+    test_internal_links_resolve(visits_of_other_labs, address, site)
+    test_chapters_are_light(visits_of_other_labs, visits_of_other_labs)

@@ -5,6 +5,7 @@ import json
 import re
 
 import numpy as np
+import pytest
 import resvg_py
 from building import ROOT
 from PIL import Image
@@ -26,6 +27,7 @@ def pixels(svg):
         return np.asarray(picture.convert("RGB"), dtype=float)
 
 
+@pytest.mark.slow
 def test_slim_drawings_look_the_same_and_weigh_less():
     before = after = 0
     for number, svg in enumerate(drawings()):

@@ -36,14 +36,3 @@ def test_a_stopped_study_goes_on_and_gives_the_same(monkeypatch):
     other = kept[4] | {"code": "other"}
     assert len(benchmark.study(**options, stored=other)["runs"]) == 12
     assert len(ran) == 3 + 12  # results of other code are not taken up
-
-
-def test_page_shows_the_stored_study_of_ten_draws():
-    result = json.loads(benchmark.RESULT.read_text(encoding="utf-8"))
-    assert benchmark.TABLE.read_text(encoding="utf-8") == benchmark.table(result)
-    assert result["asked"]["settings"] == benchmark.SETTINGS
-    for arm in benchmark.CHOICES:
-        assert len(result["accuracy"][arm]) == 10
-        found = [result["runs"][json.dumps([arm, draw, result["chosen"][arm], "test"])]["accuracy"]
-                 for draw in benchmark.DRAWS]  # fmt: skip
-        assert found == result["accuracy"][arm]

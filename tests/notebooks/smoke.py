@@ -1,0 +1,130 @@
+"""Smoke runs of the book's notebooks, and what is remembered of those that were green.
+
+The memory is a file for each notebook in `_build/smoke`. Without it, every notebook runs.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from importlib import metadata
+from pathlib import Path
+
+from labutils.claims import Record
+from press import notebooks, records, staleness
+
+ROOT = Path(__file__).parents[2]
+TIME_LIMIT_S = 600  # of one notebook; its budget is a tenth, on a core that nobody else uses
+
+
+def longest_first(root=ROOT):
+    """Names of all notebooks, those with the longest recorded runs first."""
+    found = {slug: records.read_record(slug, "small", root) for slug in notebooks.chapters(root)}
+    seconds = {slug: record.duration_s if record else 0 for slug, record in found.items()}
+    return sorted(seconds, key=lambda slug: (-seconds[slug], slug))
+
+
+def run(slug, folder, root=ROOT):
+    """Execute a notebook at smoke by nbval, where each code cell is a test; return its Record.
+
+    Outputs are not compared. `folder` takes the record and the report.
+    """
+    report, results = folder / f"{slug}.xml", folder / "results"
+    file = notebooks.path(slug, root)
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", str(file), "-q"]
+    command += ["-p", "no:cacheprovider", "-p", "no:xdist", "--junit-xml", str(report)]
+    command += ["--nbval-kernel-name", "python3", "--rootdir", str(root), "-c", os.devnull]
+    command += ["--nbval-cell-timeout", str(TIME_LIMIT_S)]
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        "LABUTILS_PROFILE": "smoke",
+        "OMP_NUM_THREADS": "1",
+        "LABUTILS_RESULTS": str(results),
+        "PYTHONPATH": str(root),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    suite = ET.parse(report).find(".//testsuite")
+    assert int(suite.get("tests")) == len(notebooks.code_cells(notebooks.read(file)))
+    assert suite.get("skipped") == "0"
+    return Record.read(results / f"{slug}.smoke.json")
+
+
+def key(slug, root=ROOT):
+    """What a smoke run depends on, as one digest: its code, labutils, packages, the machine.
+
+    Wider than the fingerprint of records, which leaves out what cannot change a number, but can
+    stop a notebook.
+    """
+    cells = [
+        [sorted(notebooks.tags(cell)), cell["source"]]
+        for _, cell in notebooks.code_cells(notebooks.read(notebooks.path(slug, root)))
+    ]
+    content = hashlib.sha256(json.dumps([cells, _surroundings()]).encode())
+    for file in sorted((root / "labutils").rglob("*")):
+        if file.is_file() and "__pycache__" not in file.parts:
+            content.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return content.hexdigest()[:32]
+
+
+@functools.cache
+def _surroundings():
+    """A digest of the machine, Python and all installed packages."""
+    packages = sorted(f"{found.name}=={found.version}" for found in metadata.distributions())
+    content = [platform.node(), platform.machine(), platform.python_version(), packages]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def remembered(slug, root=ROOT):
+    """What `remember` wrote of the last green run, or an empty dict."""
+    try:
+        return json.loads(_memory(slug, root).read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def remember(slug, record, root=ROOT):
+    """Keep that this run was green, and its values."""
+    content = {
+        "key": key(slug, root),
+        "fingerprint": staleness.fingerprint(slug, root),
+        "surroundings": _surroundings(),
+        "finished": record.finished,
+        "values": values(record),
+    }
+    notebooks.write_text(json.dumps(content, indent=1) + "\n", _memory(slug, root))
+
+
+def _memory(slug, root):
+    return root / "_build" / "smoke" / f"{slug}.json"
+
+
+def values(record):
+    """{claim: {arm: values}} of a Record; seconds differ from run to run and are left out."""
+    return {claim.id: claim.values for claim in record.claims if claim.unit != "s"}
+
+
+def differences(slug, record, root=ROOT):
+    """{claim: (then, now)} where the remembered run got other values by the same code, or {}.
+
+    The same code is that of the same fingerprint. So this also finds a fingerprint that overlooks
+    something on which a number depends.
+    """
+    then, now = remembered(slug, root), values(record)
+    same = (staleness.fingerprint(slug, root), _surroundings())
+    if (then.get("fingerprint"), then.get("surroundings")) != same:
+        return {}
+    then = then["values"]
+    return {
+        claim: (then.get(claim), now.get(claim))
+        for claim in {*then, *now}
+        if then.get(claim) != now.get(claim)
+    }
