@@ -116,9 +116,7 @@ def image_text(settings: dict) -> dict:
 
 def measure() -> dict:
     """{"steps": {"CHAPTER: what": {"batch": ..., "kept": ..., "state": ...}}}."""
-    clip, simclr, lls, rs2, fixmatch = (
-        technique.settings(chapter, "full") for chapter in CHAPTERS
-    )
+    clip, simclr, lls, rs2, fixmatch = (technique.settings(chapter, "full") for chapter in CHAPTERS)
     wide = simclr["teacher"] | {"widths": [2 * w for w in simclr["teacher"]["widths"]]}
     per_label = 1 + 2 * fixmatch["unlabelled_ratio"]  # a weak and a strong view of the unlabelled
     steps = {
