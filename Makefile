@@ -1,23 +1,27 @@
 # Two commands:   make book   builds the site;   make test   proves it.
-# Others:         archive, pdf, execute, data, bench, colab, lint, clean.
-#                 `make execute CHAPTERS="rs2" PROFILE=small`
+# Others:         archive, pdf, test-fast, lint, execute, data, bench, colab, release, clean.
+#                 `make execute NOTEBOOKS="rs2" PROFILE=small`, `make release VERSION=1.2.3`
 
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: book archive pdf test execute data bench colab lint clean
+.PHONY: book archive pdf test test-fast lint execute data bench colab release clean
 
 PROFILE ?= small
-CHAPTERS ?=
+NOTEBOOKS ?=
 PYTEST_ARGS ?=
+VERSION ?=
+# Of the benchmarks, one needs a GPU and one has a command of its own.
+BENCHMARKS := $(filter-out __init__ step_overhead colab_simulation, \
+	$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 # The first Python from 3.11 on that can make a virtual environment; `make PYTHON=...` overrides it.
 NEEDED := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python; do \
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c '$(NEEDED)' >/dev/null 2>&1 && echo "$$p" && break; done)
 
 define make-environment
 @test -n "$(PYTHON)" && "$(PYTHON)" -c '$(NEEDED)' >/dev/null 2>&1 || { \
-	echo "No Python 3.11 or newer with venv and ensurepip found (tried: $(or $(PYTHON),python3, python3.12, python3.11, python3.13, python)).";\
+	echo "No Python 3.11 or newer with venv and ensurepip found (tried: $(or $(PYTHON),python3, python3.13, python3.12, python3.11, python)).";\
 	echo "Install one (on Debian: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12";\
 	exit 1; }
 "$(PYTHON)" -m venv --clear $(1)
@@ -45,27 +49,30 @@ pdf: book .venv/ready
 test: .venv/ready
 	.venv/bin/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
+test-fast: .venv/ready
+	.venv/bin/python -m pytest -n auto --dist loadfile \
+		-m "not slow and not browser and not notebook and not gpu" $(PYTEST_ARGS)
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python -m mypy labutils
+	.venv/bin/codespell
+
 execute: .venv/ready
-	.venv/bin/python -m press execute $(CHAPTERS) --profile $(PROFILE)
+	.venv/bin/python -m press execute $(NOTEBOOKS) --profile $(PROFILE)
 
 data: .venv/ready
 	.venv/bin/python -m press data
 
 bench: .venv/ready
-	.venv/bin/python -m benchmarks.training_throughput
-	.venv/bin/python -m benchmarks.view_throughput
-	.venv/bin/python -m benchmarks.strong_augmentation
-	.venv/bin/python -m benchmarks.lls_scaling
-	.venv/bin/python -m benchmarks.contrastive_memory
-	.venv/bin/python -m benchmarks.step_memory
-	.venv/bin/python -m benchmarks.sweep_scaling
+	set -e; for name in $(BENCHMARKS); do .venv/bin/python -m benchmarks.$$name; done
 
 colab: .venv/ready
 	.venv/bin/python -m benchmarks.colab_simulation
 
-lint: .venv/ready
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
+release: .venv/ready
+	.venv/bin/python -m press.release "$(VERSION)"
 
 clean:
-	rm -rf _build .venv .venv-book .pytest_cache .ruff_cache *.egg-info
+	rm -rf _build .venv .venv-book .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -80,7 +80,7 @@ def measure_here(n: int, r: int, m: int) -> dict:
 
 def measure(point: dict) -> dict:
     """`measure_here` in a fresh process with one thread."""
-    threads = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     command = [sys.executable, "-m", "benchmarks.lls_scaling", "--point", json.dumps(point)]
     done = subprocess.run(
         command, env={**os.environ, **threads}, cwd=HERE.parent, capture_output=True, text=True

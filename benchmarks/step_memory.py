@@ -23,13 +23,14 @@ from torch.nn import functional as F
 
 from labutils import models
 from labutils.augment import views
-from press import notebooks, technique
+from press import technique
 
 HERE = Path(__file__).parent
 RESULT = HERE / "step_memory.json"
 TABLE = HERE.parent / "book" / "generated" / "step_memory.md"
 
 LIMIT, ROOM = 15e9, 1.25  # bytes of a free Colab T4; factor for what kernels need for a moment
+CHAPTERS = ("clip", "simclrv2", "lls", "rs2", "fixmatch-saa")
 COUNTED = (16, 32)  # batches at which bytes are counted
 
 
@@ -43,9 +44,9 @@ def kept_bytes(loss: Callable[[], torch.Tensor], weights: set[int]) -> int:
             storages[storage.data_ptr()] = storage  # held, so that no other gets its place
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16):
-            result = loss()
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", torch.bfloat16):
+        result = loss()
     assert result.requires_grad
     return sum(storage.nbytes() for storage in storages.values())
 
@@ -115,9 +116,7 @@ def image_text(settings: dict) -> dict:
 
 def measure() -> dict:
     """{"steps": {"CHAPTER: what": {"batch": ..., "kept": ..., "state": ...}}}."""
-    clip, simclr, lls, rs2, fixmatch = (
-        technique.settings(chapter, "full") for chapter in notebooks.chapters()
-    )
+    clip, simclr, lls, rs2, fixmatch = (technique.settings(chapter, "full") for chapter in CHAPTERS)
     wide = simclr["teacher"] | {"widths": [2 * w for w in simclr["teacher"]["widths"]]}
     per_label = 1 + 2 * fixmatch["unlabelled_ratio"]  # a weak and a strong view of the unlabelled
     steps = {

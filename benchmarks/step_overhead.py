@@ -114,7 +114,7 @@ def fixmatch(device: torch.device, batch: int, model: str, ratio: int = 7):
             return loss
 
         train(loss_of)
-        average.update(network)
+        average.update_parameters(network)
 
     return whole, lambda: train(lambda: losses(there)[0])
 

@@ -6,7 +6,7 @@ Importing this package imports nothing heavy; take what you need from its module
 
 from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 PROFILES = ("smoke", "small", "full")
 

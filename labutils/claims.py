@@ -190,7 +190,7 @@ class Ledger:
         environment: Mapping,
     ):
         self._started = perf_counter()
-        self._head = {
+        self._head: dict = {
             "notebook": notebook,
             "profile": profile,
             "seeds": list(seeds),

@@ -1,13 +1,12 @@
-"""How good are frozen features? Linear probe and nearest neighbours on plain tensors.
+"""How good is a network, and how good are its frozen features? On plain tensors.
 
-:func:`frozen_features` turns images into features without touching the encoder; everything else
-takes features ``(N, d)`` and labels ``(N,)``, wherever they come from.
+:func:`predict` and :func:`frozen_features` turn inputs into rows without gradients; everything else
+takes rows ``(N, d)`` and labels ``(N,)``, wherever they come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,20 +15,13 @@ from torch import Tensor, nn
 
 @torch.inference_mode()
 def predict(function: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int = 1000) -> Tensor:
-    """`function` over `inputs` (N, ...) in batches, without gradients: rows (N, d) in float32."""
+    """`function` over `inputs` (N, ...) in batches, without gradients: rows (N, d) in float32.
+
+    The result is an inference tensor: `.clone()` it before a layer is trained on it.
+    """
     return torch.cat([function(batch).float() for batch in inputs.split(batch_size)])
 
 
-def accuracy_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
-    """Share of `inputs` (N, C, H, W) that `model` puts into their `labels` (N,); in percent."""
-    was_training = model.training
-    model.eval()
-    correct = predict(model, inputs).argmax(1) == labels
-    model.train(was_training)
-    return 100.0 * correct.sum().item() / len(correct)
-
-
-@torch.inference_mode()
 def frozen_features(
     encoder: nn.Module,
     inputs: Tensor,
@@ -37,37 +29,28 @@ def frozen_features(
     function: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 1000,
 ) -> Tensor:
-    """Features ``(N, d)`` in float32 of ``inputs`` (N, ...), with the encoder in evaluation mode.
+    """:func:`predict` with ``encoder``, or a ``function`` of it, in evaluation mode.
 
-    function: what is called on a batch, default ``encoder``; for example ``encoder.features``.
-    Neither weights nor batch statistics change, and every module keeps the mode that it had. The
-    result is an inference tensor: `.clone()` it before a layer is trained on it.
+    For example ``function=encoder.features``. Neither weights nor batch statistics change, and
+    every module keeps the mode that it had.
     """
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        call = function or encoder
-        return torch.cat([call(batch).float() for batch in inputs.split(batch_size)])
+        return predict(function or encoder, inputs, batch_size)
     finally:
         for module, training in modes.items():
             module.training = training
 
 
-@dataclass(frozen=True)
-class LinearProbe:
-    """A linear classifier on standardised features: ``logits = ((x - mean) / std) W^T + b``.
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Percent of rows of ``scores`` (N, C) whose largest entry is at ``labels`` (N,)."""
+    return 100.0 * (scores.argmax(1) == labels).sum().item() / len(labels)
 
-    mean, std: ``(d,)``; weight: ``(C, d)``; bias: ``(C,)``; all float32 on the features' device.
-    """
 
-    mean: Tensor
-    std: Tensor
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Logits ``(N, C)`` of features ``(N, d)``."""
-        return ((features.float() - self.mean) / self.std) @ self.weight.T + self.bias
+def accuracy_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
+    """Percent of `inputs` (N, C, H, W) that `model` puts into their `labels` (N,)."""
+    return accuracy(frozen_features(model, inputs), labels)
 
 
 def linear_probe(
@@ -78,14 +61,14 @@ def linear_probe(
     strength: float = 1.0,
     standardise: bool = True,
     max_iterations: int = 1000,
-) -> LinearProbe:
-    """Fit multinomial logistic regression (scikit-learn, L-BFGS) on features and labels.
+) -> Callable[[Tensor], Tensor]:
+    """Fit multinomial logistic regression (scikit-learn, L-BFGS); return features -> logits.
 
     features: float ``(N, d)``; labels: int64 ``(N,)`` in 0..num_classes-1 (default: the largest
-    label + 1). A class without an example is never predicted (its logit is
-    -inf). strength: scikit-learn's ``C``,
-    the inverse of the L2 penalty on the sum of the losses. standardise: scale every feature by its
-    mean and standard deviation over these examples (a constant feature is only shifted).
+    label + 1). A class without an example is never predicted (its logit is -inf). strength:
+    scikit-learn's ``C``, the inverse of the L2 penalty on the sum of the losses. standardise: scale
+    every feature by its mean and standard deviation over these examples (a constant feature is only
+    shifted).
 
     Raises ValueError for shapes that do not fit, features that are not finite, or a single class.
     """
@@ -107,36 +90,14 @@ def linear_probe(
     inputs = ((features - mean) / std).cpu().double().numpy()
     model = LogisticRegression(C=strength, max_iter=max_iterations)
     model.fit(inputs, labels.cpu().numpy())
-    rows = np.stack([-model.coef_[0] / 2, model.coef_[0] / 2]) if len(present) == 2 else model.coef_
-    shift = model.intercept_
-    shift = np.array([-shift[0] / 2, shift[0] / 2]) if len(present) == 2 else shift
+    rows, shift = model.coef_, model.intercept_
+    if len(present) == 2:  # scikit-learn keeps one row for two classes
+        rows, shift = np.concatenate([-rows, rows]) / 2, np.concatenate([-shift, shift]) / 2
     weight = features.new_zeros(num_classes, features.shape[1])
     bias = features.new_full((num_classes,), -torch.inf)  # a class never seen is never predicted
     weight[present] = torch.from_numpy(rows).float().to(weight.device)
     bias[present] = torch.from_numpy(shift).float().to(bias.device)
-    return LinearProbe(mean, std, weight, bias)
-
-
-def choose_strength(
-    features: Tensor,
-    labels: Tensor,
-    validation_features: Tensor,
-    validation_labels: Tensor,
-    *,
-    strengths: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
-    **options,
-) -> float:
-    """The ``strength`` of :func:`linear_probe` with the best validation accuracy; ties: smallest.
-
-    options: further arguments of :func:`linear_probe`. Raises ValueError for no strengths.
-    """
-    if not strengths:
-        raise ValueError("choose_strength expects at least one strength")
-    scores = {}
-    for strength in sorted(strengths):
-        probe = linear_probe(features, labels, strength=strength, **options)
-        scores[strength] = accuracy(probe(validation_features), validation_labels)
-    return max(scores, key=scores.get)  # the first of equals is the smallest
+    return lambda features: ((features.float() - mean) / std) @ weight.T + bias
 
 
 def knn_scores(
@@ -158,14 +119,12 @@ def knn_scores(
     Raises ValueError for shapes that do not fit, k outside 1..M, or a temperature <= 0.
     """
     _check(bank, bank_labels)
-    if features.ndim != 2 or features.shape[1] != bank.shape[1]:
+    fits = features.ndim == 2 and features.shape[1] == bank.shape[1]
+    if not fits or not 1 <= k <= len(bank) or temperature <= 0:
         raise ValueError(
-            f"knn_scores expects features (N, {bank.shape[1]}), got {tuple(features.shape)}"
+            f"knn_scores expects features (N, {bank.shape[1]}), k in 1..{len(bank)} (the size of "
+            f"the bank) and a temperature > 0; got {tuple(features.shape)}, {k} and {temperature}"
         )
-    if not 1 <= k <= len(bank):
-        raise ValueError(f"knn_scores expects k in 1..{len(bank)}, the size of the bank; got {k}")
-    if temperature <= 0:
-        raise ValueError(f"knn_scores expects a temperature > 0, got {temperature}")
     bank = nn.functional.normalize(bank.float(), dim=1)
     scores = []
     for batch in features.float().split(batch_size):
@@ -174,11 +133,6 @@ def knn_scores(
         votes = weights.new_zeros(len(batch), num_classes)
         scores.append(votes.scatter_add_(1, bank_labels[nearest], weights))
     return torch.cat(scores)
-
-
-def accuracy(scores: Tensor, labels: Tensor) -> float:
-    """Percent of rows of ``scores`` (N, C) whose largest entry is at ``labels`` (N,)."""
-    return 100.0 * (scores.argmax(1) == labels).sum().item() / len(labels)
 
 
 def _check(features: Tensor, labels: Tensor) -> None:

@@ -56,7 +56,7 @@ def _digest(value, known: dict, path: list[int]) -> bytes:
     elif isinstance(value, Tensor):
         digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     elif id(value) in path:  # a function that calls itself
         return f"up {len(path) - path.index(id(value))}".encode()
     else:
@@ -66,47 +66,44 @@ def _digest(value, known: dict, path: list[int]) -> bytes:
     return digest.digest()
 
 
+# The parts of an object by its kind; `_parts` has the rest.
+_PARTS: dict = {
+    (list, tuple): list,
+    (dict,): lambda v: [part for item in v.items() for part in item],
+    (set, frozenset): lambda v: sorted(v, key=repr),
+    (torch.Generator,): lambda v: [v.get_state()],
+    (np.random.Generator,): lambda v: [v.bit_generator.state],
+    (types.SimpleNamespace,): lambda v: [vars(v)],
+    (types.MethodType,): lambda v: [v.__func__, v.__self__],
+    (types.ModuleType,): lambda v: [v.__name__],
+    (staticmethod, classmethod): lambda v: [v.__func__],
+    (property,): lambda v: [v.fget, v.fset],
+    (re.Pattern,): lambda v: [v.pattern, v.flags],
+    # as decorators of a function
+    (torch.no_grad, torch.inference_mode): lambda v: [getattr(v, "mode", True)],
+}
+
+
 def _parts(value):
     """What an object consists of, as a sequence of simpler ones."""
     if hasattr(type(value), "identity_parts"):
         return value.identity_parts()
-    if isinstance(value, list | tuple):
-        return value
-    if isinstance(value, dict):
-        return [part for item in value.items() for part in item]
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=repr)
-    if isinstance(value, torch.Generator):
-        return [value.get_state()]
-    if isinstance(value, np.random.Generator):
-        return [value.bit_generator.state]
+    for kinds, parts in _PARTS.items():
+        if isinstance(value, kinds):
+            return parts(value)
     if isinstance(value, nn.Module):
         own = [type(module) for module in value.modules() if _own(type(module))]
         return [own, repr(value), value.training, dict(value.state_dict())]
-    if isinstance(value, types.SimpleNamespace):
-        return [vars(value)]
-    if _own(type(value)):
-        return [type(value), vars(value)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [getattr(value, field.name) for field in dataclasses.fields(value)]
-    if isinstance(value, types.MethodType):
-        return [value.__func__, value.__self__]
     if isinstance(value, types.FunctionType) and _own(value):
         return _parts_of_function(value)
-    if isinstance(value, staticmethod | classmethod):
-        return [value.__func__]
-    if isinstance(value, property):
-        return [value.fget, value.fset]
-    if isinstance(value, torch.no_grad | torch.inference_mode):  # as decorators of a function
-        return [getattr(value, "mode", True)]
     if isinstance(value, type) and _own(value):
         return [value.__qualname__, *value.__bases__, *_parts_of_class(value)]
-    if isinstance(value, types.ModuleType):
-        return [value.__name__]
-    if isinstance(value, re.Pattern):
-        return [value.pattern, value.flags]
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType | type | np.ufunc):
         return [getattr(value, "__module__", ""), getattr(value, "__qualname__", repr(value))]
+    if _own(type(value)):
+        return [type(value), vars(value)]
+    if dataclasses.is_dataclass(value):
+        return [getattr(value, field.name) for field in dataclasses.fields(value)]
     raise NotKept(f"{type(value).__module__}.{type(value).__qualname__}")
 
 
@@ -164,7 +161,11 @@ def save(result, path: pathlib.Path) -> None:
 
     The file appears whole or not at all. Raises NotKept for anything else.
     """
-    content = _encode(result)
+    write(_encode(result), path)
+
+
+def write(content, path: pathlib.Path) -> None:
+    """`torch.save` to a file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     torch.save(content, scratch)
@@ -218,7 +219,7 @@ def _decode(content):
         return {_decode(key): _decode(item) for key, item in rest[0]}
     module, qualname, fields = rest  # a dataclass that is loaded already; nothing is imported
     kind = getattr(sys.modules[module], qualname)
-    if not dataclasses.is_dataclass(kind):
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise TypeError(f"{module}.{qualname} is not a dataclass")
     result = object.__new__(kind)
     for field, item in fields.items():

@@ -10,6 +10,7 @@ Models are made by :func:`build`, which draws the initial weights from a given g
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -183,7 +184,7 @@ class WideResNet(Classifier):
         return x.mean(dim=(2, 3))
 
 
-MODELS = {
+MODELS: dict[str, Callable[[int, int], Classifier]] = {
     "cnn-tiny": TinyCNN,
     "cnn": CNN,
     "resnet-16-32-64": lambda c, k: ResNet(c, k, widths=(16, 32, 64), blocks=1, stem_stride=2),
@@ -203,7 +204,7 @@ def build(name: str, in_channels: int, num_classes: int, generator: torch.Genera
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator when made
         model = MODELS[name](in_channels, num_classes)
     initialise(model, generator)
-    return model.to(memory_format=model.memory_format)
+    return model.to(memory_format=model.memory_format)  # type: ignore[call-overload]
 
 
 @torch.no_grad()

@@ -17,29 +17,6 @@ CHANCE = BLACK  # a uniform guess, a random choice
 PROBE = SKY  # a linear layer on frozen features
 RIVALS = (ORANGE, GREEN, VERMILION, PURPLE, WINE, YELLOW)  # others, in the order of the notebook
 
-# To go when every notebook names the colours of its own arms. Grey is training on labels alone, sky blue a linear
-# probe, black the choice by chance, blue a chapter's own technique.
-COLOURS = {
-    # clip
-    "contrast": BLUE, "predict words": ORANGE, "zero-shot": BLUE, "linear probe": SKY,
-    "supervised": GREY,
-    # simclrv2
-    "scratch": GREY, "probe": SKY, "layer 0": ORANGE, "layer 1": BLUE, "label only": PURPLE,
-    "distilled": VERMILION, "distilled + labels": GREEN, "self-distilled": WINE,
-    "soft labels, labelled set": YELLOW,
-    # lls (and "supervised")
-    "DDFA, SPA": BLUE, "DDFA, NMF": GREEN, "k-means, pixels": ORANGE, "posterior k-means": PURPLE,
-    "pixel cells, SPA": YELLOW, "uniform guess": BLACK,
-    # rs2
-    "RS2": BLUE, "all data": GREY, "static random": BLACK, "EL2N": VERMILION, "margin": ORANGE,
-    "forgetting": PURPLE, "k-center": WINE, "herding": SKY, "CCS": GREEN,
-    # fixmatch-saa
-    "supervised weak": YELLOW, "supervised strong": GREY, "supervised strong, longer": ORANGE,
-    "pseudo-label": PURPLE, "FixMatch": BLUE, "FixMatch + SAA": VERMILION,
-    "FixMatch + random": BLACK, "FixMatch + all": SKY, "FlexMatch": GREEN,
-    "aligned FixMatch": WINE,
-}  # fmt: skip
-
 
 def use_style() -> None:
     """Set the book's figure style for this kernel: vector output, white ground, light frame."""

@@ -89,7 +89,7 @@ class Lab:
         arguments = list(arguments)
         files = self._files(function, arguments, description)
         done = [file is not None and file.exists() for file in files]  # others may write, too
-        results = [kept.load(file) if d else None for file, d in zip(files, done, strict=True)]
+        results = [kept.load(f) if f and d else None for f, d in zip(files, done, strict=True)]
         left = [k for k, finished in enumerate(done) if not finished]
         workers = min(torch.get_num_threads(), len(left)) if self.device.type == "cpu" else 1
         workers = max(1, workers)  # also without jobs
@@ -114,14 +114,14 @@ class Lab:
         """Where each job's result is kept; None where it is not."""
         if self.checkpoint("") is None:
             return [None] * len(arguments)
-        known = {}
+        known: dict = {}
         try:
             names = [kept.identity(function, job, known) for job in arguments]
         except kept.NotKept as error:
             log(f"{description}: results are not kept, for the jobs depend on a {error}")
             return [None] * len(arguments)
         files = [self.checkpoint(f"jobs/{name}") for name in names]
-        if done := sum(file.exists() for file in files):
+        if done := sum(file is not None and file.exists() for file in files):
             log(f"{description}: {done} of {len(files)} jobs were finished before")
         return files
 

@@ -1,13 +1,12 @@
-"""One training loop for all chapters, its learning-rate schedule, and evaluation of classifiers.
+"""One training loop for all notebooks, its learning-rate schedule, and a network's moving average.
 
-The chapter writes the loss of a step; the loop does what every run needs: schedule, progress bar,
+The notebook writes the loss of a step; the loop does what every run needs: schedule, progress bar,
 checkpoints, a clock that leaves evaluation out, and a stop when the loss is no longer finite.
 """
 
-import contextlib
 import math
-import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -16,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from labutils import kept
 from labutils.progress import log, progress_bar
-
-PRECISIONS = ("float32", "auto")
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -92,87 +90,153 @@ def train(
 
     Raises NonFiniteLossError, CheckpointError, and ValueError for an unknown precision.
     """
-    device = next(model.parameters()).device
-    dtype = _autocast_dtype(device, precision)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
-    parts = {"model": model, "optimizer": optimizer, "scaler": scaler, **(state or {})}
-    losses = torch.zeros(num_steps, device=device)
-    history = History(losses)
-    first, seconds = 0, 0.0
-    if checkpoint is not None and Path(checkpoint).exists():
-        first, seconds = _resume(checkpoint, parts, generators, history, num_steps)
-
-    check_every = 1 if device.type == "cpu" else 50  # reading a loss makes a GPU wait
-    checked, saved, clock = first, monotonic(), perf_counter()
-    bar = progress_bar(num_steps, description, initial=first, leave=False) if description else None
+    run = _Run(model, optimizer, num_steps, generators, state or {}, precision)
+    if checkpoint is not None and checkpoint.exists():
+        run.resume(checkpoint)
+    bar = progress_bar(
+        num_steps, description, initial=run.done, leave=False, disable=not description
+    )
     model.train()
-    for step in range(first, num_steps):
-        rate = learning_rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext():
-            loss = step_loss(step)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        losses[step] = loss.detach()
-
-        done = step + 1
-        evaluating = evaluate is not None and done in evaluate_steps
-        saving = checkpoint is not None and (
-            done == num_steps or monotonic() - saved >= checkpoint_seconds
-        )
-        if evaluating or saving or done - checked >= check_every or done == num_steps:
-            _check_finite(losses, checked, done, num_steps, optimizer, learning_rate, precision)
-            checked = done
+    saved = monotonic()
+    run.clock = perf_counter()
+    while run.done < num_steps:
+        run.step(step_loss, learning_rate(run.done))
+        last = run.done == num_steps
+        evaluating = evaluate is not None and run.done in evaluate_steps
+        saving = checkpoint if last or monotonic() - saved >= checkpoint_seconds else None
+        if evaluating or saving or last or run.done - run.checked >= run.check_every:
+            run.check(learning_rate)
         if evaluating or saving:
-            seconds += _stop_clock(device, clock)
-            if evaluating:
-                model.eval()
-                history.seconds[done] = seconds
-                history.evaluations[done] = float(evaluate())
-                model.train()
-            if saving:
-                _save(checkpoint, parts, generators, history, done, num_steps, seconds)
-                saved = monotonic()
-            clock = perf_counter()
-        if bar is not None:
-            bar.update()
-    seconds += _stop_clock(device, clock) if first < num_steps else 0.0
-    history.seconds.setdefault(num_steps, seconds)
-    history.losses = losses.cpu()
-    if bar is not None:
-        bar.close()
-    return history
+            with run.pause():
+                if evaluating:
+                    run.evaluate(evaluate)
+                if saving:
+                    run.save(saving)
+                    saved = monotonic()
+        bar.update()
+    bar.close()
+    return run.finish()
 
 
-def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of a network's weights; ``.module`` is the averaged network.
+class _Run:
+    """A run of `train`: its steps, its clock, its checkpoint."""
 
-    After `.update_parameters(network)` number t = 1, 2, ... with weights w_t the average is
-    m_t = d_t m_(t-1) + (1 - d_t) w_t with d_t = min(1 - 1/t, decay): the plain mean of all weights
-    so far, until that mean would be longer than the decay says. (The rule of the official code of
-    sample adaptive augmentation; with d_t = decay from the start, the initial weights would stay in
-    the average.) Buffers, such as the statistics of batch normalisation, are copied: averaged
-    variances would belong to none of the networks. Raises ValueError for a decay outside 0 <= d < 1.
-    """
-    if not 0 <= decay < 1:
-        raise ValueError(f"moving_average expects a decay in 0 <= decay < 1, got {decay}")
+    def __init__(self, model, optimizer, num_steps, generators, state, precision):
+        self.model, self.optimizer, self.generators = model, optimizer, generators
+        self.num_steps, self.precision = num_steps, precision
+        self.device = next(model.parameters()).device
+        self.dtype = _autocast_dtype(self.device, precision)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        self.parts = {"model": model, "optimizer": optimizer, "scaler": self.scaler, **state}
+        self.history = History(torch.zeros(num_steps, device=self.device))
+        self.done = self.checked = 0
+        self.check_every = 1 if self.device.type == "cpu" else 50  # reading a loss makes a GPU wait
+        self.seconds, self.clock = 0.0, perf_counter()
 
-    @torch.no_grad()
-    def average(kept, current, num_averaged):
-        t = int(num_averaged) + 1
-        torch._foreach_lerp_(kept, current, 1 - min(1 - 1 / t, decay))
+    def step(self, step_loss, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext():
+            loss = step_loss(self.done)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.history.losses[self.done] = loss.detach()
+        self.done += 1
 
-    model = AveragedModel(network, multi_avg_fn=average)
-    model.n_averaged = model.n_averaged.cpu()  # reading it must not make a GPU wait
-    return model.requires_grad_(False).eval()
+    def check(self, learning_rate) -> None:
+        """Stop if a loss since the last check is not finite."""
+        losses, start, self.checked = self.history.losses, self.checked, self.done
+        finite = losses[start : self.done].isfinite()
+        if finite.all():
+            return
+        step = start + int((~finite).nonzero()[0])
+        earlier = f"{losses[step - 1].item():.4g}" if step else "none"
+        group = self.optimizer.param_groups[0]
+        settings = {k: v for k, v in group.items() if isinstance(v, (int, float)) and k != "lr"}
+        raise NonFiniteLossError(
+            f"the loss is {losses[step].item()} at step {step} of {self.num_steps} (loss before: "
+            f"{earlier}; learning rate {learning_rate(step):.4g}; {type(self.optimizer).__name__} "
+            f"with {settings}; precision {self.precision}). Lower the learning rate, lengthen the "
+            "warm-up, or look for a division by zero or log of zero in the loss."
+        )
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Stop the clock for a while."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+        self.seconds += perf_counter() - self.clock
+        yield
+        self.clock = perf_counter()
+
+    def evaluate(self, function) -> None:
+        self.model.eval()
+        self.history.seconds[self.done] = self.seconds
+        self.history.evaluations[self.done] = float(function())
+        self.model.train()
+
+    def finish(self) -> History:
+        with self.pause():
+            self.history.seconds.setdefault(self.num_steps, self.seconds)
+            self.history.losses = self.history.losses.cpu()
+        return self.history
+
+    def save(self, path: Path) -> None:
+        content = {
+            "step": self.done,
+            "num_steps": self.num_steps,
+            "seconds": self.seconds,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "generators": [g.get_state() for g in self.generators],
+            "global_generator": torch.get_rng_state(),  # dropout draws from it
+            "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "losses": self.history.losses[: self.done].cpu(),
+            "evaluations": self.history.evaluations,
+            "evaluation_seconds": self.history.seconds,
+        }
+        kept.write(content, path)
+
+    def resume(self, path: Path) -> None:
+        advice = f"Delete {path} to train from the start."
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved_run = saved["num_steps"], sorted(saved["parts"]), len(saved["generators"])
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is not a readable checkpoint ({error}). {advice}"
+            ) from error
+        this_run = self.num_steps, sorted(self.parts), len(self.generators)
+        if saved_run != this_run:
+            text = "{} steps with {} and {} generators"
+            raise CheckpointError(
+                f"{path} belongs to a run of {text.format(*saved_run)}; "
+                f"this run has {text.format(*this_run)}. {advice}"
+            )
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(saved["parts"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not fit this run ({error}). {advice}") from error
+        for generator, generator_state in zip(self.generators, saved["generators"], strict=True):
+            generator.set_state(generator_state)
+        torch.set_rng_state(saved["global_generator"])
+        if saved["cuda_generators"]:
+            torch.cuda.set_rng_state_all(saved["cuda_generators"])
+        self.done = self.checked = saved["step"]
+        self.seconds = saved["seconds"]
+        self.history.losses[: self.done] = saved["losses"]
+        self.history.evaluations.update(saved["evaluations"])
+        self.history.seconds.update(saved["evaluation_seconds"])
+        log(f"resumed {path.stem} at step {self.done} of {self.num_steps}")
 
 
 def _autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; choose one of: {', '.join(PRECISIONS)}")
+    if precision not in ("float32", "auto"):
+        raise ValueError(f"unknown precision {precision!r}; choose one of: float32, auto")
     if precision == "float32" or device.type != "cuda":
         return None
     # bfloat16 needs no loss scaling; cards before Ampere only emulate it
@@ -180,76 +244,30 @@ def _autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
     return torch.bfloat16 if native else torch.float16
 
 
-def _stop_clock(device: torch.device, started: float) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return perf_counter() - started
+class MovingAverage(AveragedModel):
+    """Exponential moving average of a network's weights; ``module`` is the averaged network.
 
+    After update t = 1, 2, ... with weights w_t the average is m_t = d_t m_(t-1) + (1 - d_t) w_t
+    with d_t = min(1 - 1/t, decay): the plain mean of all weights so far, until that mean would be
+    longer than the decay says. (The rule of the official code of sample adaptive augmentation;
+    with d_t = decay from the start, the initial weights would stay in the average.) Buffers, such
+    as the statistics of batch normalisation, are copied: averaged variances would belong to none
+    of the networks.
+    """
 
-def _check_finite(losses, start, stop, num_steps, optimizer, learning_rate, precision) -> None:
-    finite = losses[start:stop].isfinite()
-    if finite.all():
-        return
-    step = start + int((~finite).nonzero()[0])
-    earlier = f"{losses[step - 1].item():.4g}" if step else "none"
-    group = optimizer.param_groups[0]
-    settings = {k: v for k, v in group.items() if isinstance(v, (int, float)) and k != "lr"}
-    raise NonFiniteLossError(
-        f"the loss is {losses[step].item()} at step {step} of {num_steps} (loss before: {earlier}; "
-        f"learning rate {learning_rate(step):.4g}; {type(optimizer).__name__} with {settings}; "
-        f"precision {precision}). Lower the learning rate, lengthen the warm-up, or look for a "
-        f"division by zero or log of zero in the loss."
-    )
+    def __init__(self, network: nn.Module, decay: float):
+        if not 0 <= decay < 1:
+            raise ValueError(f"MovingAverage expects a decay in 0 <= decay < 1, got {decay}")
+        super().__init__(network)
+        self.decay = decay
+        self.requires_grad_(False).eval()
 
-
-def _save(path, parts, generators, history, step, num_steps, seconds) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "step": step,
-        "num_steps": num_steps,
-        "seconds": seconds,
-        "parts": {name: part.state_dict() for name, part in parts.items()},
-        "generators": [g.get_state() for g in generators],
-        "global_generator": torch.get_rng_state(),  # dropout draws from it
-        "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "losses": history.losses[:step].cpu(),
-        "evaluations": history.evaluations,
-        "evaluation_seconds": history.seconds,
-    }
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    torch.save(content, scratch)
-    os.replace(scratch, path)  # a kill leaves the earlier checkpoint whole
-
-
-def _resume(path, parts, generators, history, num_steps) -> tuple[int, float]:
-    advice = f"Delete {path} to train from the start."
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        saved_run = content["num_steps"], sorted(content["parts"]), len(content["generators"])
-    except Exception as error:
-        raise CheckpointError(f"{path} is not a readable checkpoint ({error}). {advice}") from error
-    this_run = num_steps, sorted(parts), len(generators)
-    if saved_run != this_run:
-        text = "{} steps with {} and {} generators"
-        raise CheckpointError(
-            f"{path} belongs to a run of {text.format(*saved_run)}; "
-            f"this run has {text.format(*this_run)}. {advice}"
-        )
-    try:
-        for name, part in parts.items():
-            part.load_state_dict(content["parts"][name])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not fit this run ({error}). {advice}") from error
-    for generator, saved in zip(generators, content["generators"], strict=True):
-        generator.set_state(saved)
-    torch.set_rng_state(content["global_generator"])
-    if content["cuda_generators"]:
-        torch.cuda.set_rng_state_all(content["cuda_generators"])
-    history.losses[: content["step"]] = content["losses"]
-    history.evaluations.update(content["evaluations"])
-    history.seconds.update(content["evaluation_seconds"])
-    log(f"resumed {Path(path).stem} at step {content['step']} of {num_steps}")
-    return content["step"], content["seconds"]
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take in the network's weights as they are after a step of the optimiser."""
+        # AveragedModel's own method copies n_averaged to the GPU and waits for it at every step
+        self.n_averaged += 1
+        decay = min(1 - 1 / int(self.n_averaged), self.decay)
+        torch._foreach_lerp_([*self.parameters()], [*model.parameters()], 1 - decay)
+        for kept_buffer, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept_buffer.copy_(buffer)

@@ -6,7 +6,7 @@ import click
 
 from labutils import PROFILES, __version__
 from labutils.claims import RecordError
-from press import PressError, engine, notebooks
+from press import PressError, notebooks
 from press import book as books
 
 
@@ -22,6 +22,8 @@ class Seeds(click.ParamType):
     name = "seeds"
 
     def convert(self, value, param, ctx):
+        from press import engine
+
         try:
             return engine.parse_seeds(value)
         except ValueError as error:
@@ -33,6 +35,8 @@ def engine_command(needed, seeds_help):
 
     def decorate(function):
         def run(names, **options):
+            from press import engine  # needs more packages than the site has
+
             try:
                 outcomes = engine.execute(names, **options)
             except KeyboardInterrupt:
@@ -40,10 +44,7 @@ def engine_command(needed, seeds_help):
             sys.exit(any(outcome.status == "failed" for outcome in outcomes))
 
         run.__doc__ = function.__doc__
-        positive = click.FloatRange(min=0, min_open=True)
         for option in (
-            click.option("--timeout", type=positive, metavar="SECONDS",
-                         help="End a job that takes longer; it counts as failed.  [default: none]"),
             click.option("--force", is_flag=True, help="Run what is fresh or finished, too."),
             click.option("--dask", metavar="ADDRESS",
                          help="Run on the Dask cluster of this scheduler instead."),
@@ -139,7 +140,8 @@ def new_lab(slug):
     """Write a lab that keeps the contract, to be filled in."""
     from press.new_lab import new_lab
 
-    new_lab(slug)
+    for path in new_lab(slug):
+        click.echo(path)
 
 
 @main.command("setup-cells")

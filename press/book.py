@@ -6,12 +6,11 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections import deque
 from pathlib import Path
 
 from labutils import PROFILES
 from labutils.claims import RecordError
-from press import PressError, notebooks, records
+from press import PressError, catalogue, notebooks, records
 from press.words import duration, memory, plain, table
 
 ARCHIVE = "learning-from-less.zip"
@@ -22,23 +21,25 @@ MARKS = ("WARNING", "ERROR", "CRITICAL", "SEVERE")
 def book(root=None, archive=False):
     """Build the site into ``_build/html``; return the path of its first page.
 
+    Renews the table of contents.
     With ``archive``, also pack it into ``_build/learning-from-less.zip``, whose pages open from
     disk without a server. Nothing is executed; warnings are errors. Raises ``PressError`` with the
     warnings if there are any; the whole output is in ``_build/book.log``.
     """
     root = notebooks.book_root(root).resolve()
-    started = time.monotonic()
-    print("Building the site from the stored outputs ...", flush=True)
-    log = root / "_build" / "book.log"
-    log.parent.mkdir(exist_ok=True)
-    page = root / "_build" / "html" / "index.html"
-    status, tail = _run_sphinx(root, log)
+    started, build = time.monotonic(), root / "_build"
+    page, log = build / "html" / "index.html", build / "book.log"
+    print(
+        "Building the site from the stored outputs; the output goes to _build/book.log", flush=True
+    )
+    catalogue.write_toc(root)
+    status = _run_sphinx(root, log)
     if status or not page.is_file():
         # Sphinx remembers pages that it has read, and would not warn about them a second time.
-        shutil.rmtree(root / "_build" / ".doctrees", ignore_errors=True)
-        lines = log.read_text(encoding="utf-8").splitlines()
+        shutil.rmtree(build / ".doctrees", ignore_errors=True)
+        lines = plain(log.read_text(encoding="utf-8", errors="replace")).splitlines()
         warnings = [line for line in lines if any(mark in line for mark in MARKS)]
-        shown = "\n".join(dict.fromkeys(warnings)) or "\n".join(tail)
+        shown = "\n".join(dict.fromkeys(warnings or lines[-40:]))
         raise PressError(
             f"the site was not built:\n{shown}\nThe whole output is in {log.relative_to(root)}"
         )
@@ -48,46 +49,22 @@ def book(root=None, archive=False):
     print(f"  python -m http.server 8000 --directory '{page.parent}'", flush=True)
     if archive:
         print("To read without a server, unpack this and open index.html:")
-        print(f"  {pack(page.parent, root / '_build' / ARCHIVE)}", flush=True)
+        print(f"  {pack(page.parent, build / ARCHIVE)}", flush=True)
     return page
 
 
 def _run_sphinx(root, log):
-    """Build with Jupyter Book, its output in ``log``; return exit status and the last lines."""
+    """Build with Jupyter Book, its output in ``log``; return the exit status."""
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command += ["build", str(root), "--path-output", str(root), "--warningiserror", "--keep-going"]
     path = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]  # for press.site
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path),
-        "NO_COLOR": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    live, tail, started = sys.stderr.isatty(), deque(maxlen=40), time.monotonic()
-    with (
-        log.open("w", encoding="utf-8") as stream,
-        subprocess.Popen(
-            command,
-            env=environment,
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
-        for line in process.stdout:
-            line = plain(line).rstrip()
-            stream.write(line + "\n")
-            if line.strip():
-                tail.append(line)
-                if live:
-                    hint = f"{time.monotonic() - started:4.0f} s  {line.strip()[:60]}"
-                    print(f"\r\x1b[K{hint}", end="", file=sys.stderr, flush=True)
-    if live:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    return process.returncode, tail
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "NO_COLOR": "1"}
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as stream:
+        done = subprocess.run(
+            command, env=environment, cwd=root, stdout=stream, stderr=subprocess.STDOUT
+        )
+    return done.returncode
 
 
 def pack(folder, file):
@@ -131,30 +108,43 @@ def fetch_data(names=()):
 
 
 def status(root=None):
-    """Return the table of all records: fresh or stale, verdicts, time, memory, date."""
+    """Return the table of all records: fresh or stale, verdicts, time, memory, date, why."""
     root = notebooks.book_root(root)
     rows = []
     for name in notebooks.chapters(root):
         found = [_status(name, profile, root) for profile in PROFILES]
-        rows += list(filter(None, found)) or [(name, "-", "not run", "-", "-", "-", "-")]
+        rows += list(filter(None, found)) or [(name, "-", "not run", "-", "-", "-", "-", "")]
     if not rows:
         return "There are no notebooks yet."
-    return table(("notebook", "profile", "state", "verdicts", "time", "peak memory", "date"), rows)
+    header = (
+        "notebook",
+        "profile",
+        "state",
+        "verdicts",
+        "time",
+        "peak memory",
+        "date",
+        "why stale",
+    )
+    return table(header, rows)
 
 
 def _status(name, profile, root):
     """Return the row of a record, None if there is none."""
     try:
         record = records.read_record(name, profile, root)
-        stale = record and records.why_stale(name, profile, root)
-    except (PressError, RecordError) as error:
-        return (name, profile, f"stale ({error})", "-", "-", "-", "-")
-    return record and (
+    except RecordError as error:
+        return (name, profile, "stale", "-", "-", "-", "-", error)
+    if record is None:
+        return None
+    stale = records.why_stale(name, profile, root)
+    return (
         name,
         profile,
-        f"stale ({stale})" if stale else "fresh",
+        "stale" if stale else "fresh",
         records.verdict_counts(record),
         duration(record.duration_s),
         memory(record.peak_memory_mb),
         record.finished[:10],
+        stale or "",
     )

@@ -7,17 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from labutils import PROFILES
-from press import technique
-from press.notebooks import (
-    VOLATILE_METADATA,
-    NotebookError,
-    book_root,
-    code_cells,
-    path,
-    read,
-    setup_cell,
-    tags,
-)
+from press import notebooks, technique
+from press.notebooks import VOLATILE_METADATA, NotebookError, tags
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 PARAMETERS = 'profile = "small"\nseeds = None'
@@ -47,15 +38,15 @@ class _Notebook:
 
     @cached_property
     def file(self):
-        return path(self.slug, self.root)
+        return notebooks.path(self.slug, self.root)
 
     @cached_property
     def content(self):
-        return read(self.file)
+        return notebooks.read(self.file)
 
     @cached_property
     def cells(self):
-        return code_cells(self.content)
+        return notebooks.code_cells(self.content)
 
     @cached_property
     def prose(self):
@@ -70,16 +61,16 @@ def problems(slug, root=None, kind=None):
     """Return what is wrong with a notebook by the book's contract, one line each; [] if nothing.
 
     kind: "chapter" or "lab"; left out, it is read from the catalogue. All notebooks: a name of
-    lower-case words; first the setup cell (as ``setup_cell`` gives it), then the one parameters
+    lower-case words; first the setup cell (``notebooks.setup_cell``), then the one parameters
     cell; technique, check and claims cells; settings with a row per knob; every claim says whose it
     is; colours of methods come from ``plots`` and stand in one table ``COLOURS``; plain Python in
     cells of at most 40 lines (technique: 30); stored outputs of one run from top to bottom without
     errors, warnings and more than 20 printed lines; alternative text for figures; unique cell ids.
     The constants above say what chapters and labs keep besides.
     """
-    root = book_root(root)
+    root = notebooks.book_root(root)
     notebook = _Notebook(slug, root)
-    rules = [_name, _opening, _whole, _cells, _settings, _claims]
+    rules = [_opening, _whole, _cells, _settings, _claims]
     rules += {"chapter": [_chapter], "lab": [_lab, _sections, _record]}[kind or _kind(slug, root)]
     return [problem for rule in rules for problem in rule(notebook)]
 
@@ -94,12 +85,9 @@ def _kind(slug, root):
     return kinds[slug]
 
 
-def _name(notebook):
+def _opening(notebook):
     if not NAME.fullmatch(notebook.slug):
         yield f"the name {notebook.slug!r} is not made of lower-case words, such as fixmatch-saa"
-
-
-def _opening(notebook):
     setup, parameters = notebook.tagged("setup"), notebook.tagged("parameters")
     if len(setup) != 1:
         yield f"expected exactly one setup cell, found {len(setup)}"
@@ -108,15 +96,11 @@ def _opening(notebook):
     if len(setup) == len(parameters) == 1:
         if setup + parameters != [cell for _, cell in notebook.cells[:2]]:
             yield "the first two code cells must be the setup cell and the parameters cell"
-        if not _same_code(parameters[0]["source"], PARAMETERS):
+        tree = _parsed(parameters[0]["source"])
+        if tree is None or ast.dump(tree) != ast.dump(ast.parse(PARAMETERS)):
             yield 'the parameters cell must be `profile = "small"` and `seeds = None`'
-        if setup[0]["source"] != setup_cell(notebook.root):
+        if setup[0]["source"] != notebooks.setup_cell(notebook.root):
             yield "the setup cell is not the current one; run `python -m press setup-cells`"
-
-
-def _same_code(first, second):
-    trees = [_parsed(source) for source in (first, second)]
-    return None not in trees and ast.dump(trees[0]) == ast.dump(trees[1])
 
 
 def _parsed(source):

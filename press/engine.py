@@ -6,8 +6,8 @@ succeeded. With seeds, each seed is a job; their records are kept as they come a
 """
 
 import contextlib
+import functools
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,17 +15,22 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import filelock
+import psutil
+from joblib import Parallel, cpu_count, delayed
+
 import labutils
 from labutils.claims import Record, RecordError
 from press import PressError, notebooks, outputs, records, staleness
-from press.words import count, duration, memory, plain, table
+from press.words import count, duration, memory, table
 
-POLL_S = 0.2
+POLL_S, REPORT_S = 0.2, 60  # how often a run is looked at, and reports
 ATTEMPTS = 2  # of a seed
 
 # Runs papermill's command line. It ends itself when the process that started it is gone, so that a
@@ -41,14 +46,6 @@ threading.Thread(target=watch, daemon=True).start()
 from papermill.cli import papermill
 papermill()
 """
-
-
-def cores():
-    """Return how many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
 
 
 def parse_seeds(text):
@@ -81,8 +78,6 @@ class Job:
     root: str  # the book's folder, of use where it can be seen
     threads: int | None = None  # None: as many as the worker's OMP_NUM_THREADS says, or one
     parent: int | None = None  # the process with which the job ends; None for a worker on its own
-    timeout: float | None = None  # seconds
-    last_s: float | None = None  # what it took last time
 
     @property
     def label(self):
@@ -125,6 +120,8 @@ def package_digest(root):
 def run_job(job):
     """Execute a job on whatever machine this is; return its ``Outcome``. Stores nothing."""
     started = time.monotonic()
+    if job.parent not in (None, os.getpid()):
+        _end_with(job.parent)
     try:
         # inside the book's folder, where the next run finds and removes what a killed one left
         base = job.scratch if job.scratch.is_dir() else None
@@ -137,29 +134,37 @@ def run_job(job):
     return Outcome(job.label, "failed", note, time.monotonic() - started, details=details)
 
 
+@functools.cache  # one thread is enough
+def _end_with(parent):
+    """Let this worker end when the process that it works for is gone."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class _Run:
     """A job while it is executed."""
 
     def __init__(self, job, scratch):
-        import psutil
-
-        self.job, self.started, self.minutes = job, time.monotonic(), 0
+        self.job, self.started, self.reports = job, time.monotonic(), 0
         package = _package(job)
         self.input, self.output = scratch / "input.ipynb", scratch / "output.ipynb"
         self.log, self.results, self.said = scratch / "log", scratch / "results", scratch / "said"
         self.input.write_text(job.source, encoding="utf-8")
         self.total = len(notebooks.code_cells(notebooks.read(self.input)))
-        self.done, self.seen, self.peak_bytes = 0, None, 0
+        self.done, self.seen, self.peak_mb = 0, None, 0
         # of interrupted runs of the same code before this one
         self.keeps = job.profile != "smoke" and Path(job.root).is_dir()
         self.spent_file = job.checkpoints / f"seconds-{job.fingerprint}"
         before = self.keeps and self.spent_file.exists()
         self.spent = float(self.spent_file.read_text()) if before else 0.0
         threads = job.threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
-        last = f", last time {duration(job.last_s)}" if job.last_s else ""
-        say(f"{job.label}: started at {job.profile}, {count(threads, 'thread')}{last}")
+        say(f"{job.label}: started at {job.profile}, {count(threads, 'thread')}")
         self.process = self._start(scratch, package, threads)
-        self.tree = psutil.Process(self.process.pid)
 
     def _start(self, scratch, package, threads):
         """Start papermill in a process of its own; return the process."""
@@ -204,10 +209,6 @@ class _Run:
         try:
             while self.process.poll() is None:
                 self._watch()
-                if self.job.timeout and self.seconds > self.job.timeout:
-                    return self._timed_out()
-                if self.job.parent not in (None, os.getpid(), os.getppid()):
-                    raise PressError("the engine that started it is gone")
                 time.sleep(POLL_S)
             return self._ended()
         finally:
@@ -216,8 +217,8 @@ class _Run:
                 self._save_spent()
 
     def _watch(self):
-        """Measure memory and progress; once a minute, say how far it is."""
-        self.peak_bytes = max(self.peak_bytes, tree_bytes(self.tree))
+        """Measure memory and progress; now and then, say how far it is."""
+        self.peak_mb = max(self.peak_mb, round(tree_bytes(self.process) / 2**20))
         with contextlib.suppress(OSError, notebooks.NotebookError, KeyError):
             changed = self.output.stat().st_mtime_ns
             if changed != self.seen:
@@ -226,8 +227,8 @@ class _Run:
                 states = [cell["metadata"]["papermill"]["status"] for _, cell in cells]
                 self.done = min(states.count("completed"), self.total)
                 self._save_spent()
-        if self.seconds // 60 > self.minutes:
-            self.minutes = self.seconds // 60
+        if self.seconds // REPORT_S > self.reports:
+            self.reports = self.seconds // REPORT_S
             line = f"{self.done} of {self.total} cells after {duration(self.seconds)}"
             with contextlib.suppress(OSError):  # what the notebook's longest loop reported
                 said = self.said.read_text(encoding="utf-8").strip().rpartition("\n")[2]
@@ -243,7 +244,8 @@ class _Run:
         if self.process.returncode:
             return self._failed(*outputs.explain(self.output, self.log, self.process.returncode))
         try:
-            record = Record.read(self.results / f"{self.job.notebook}.{self.job.profile}.json")
+            file = self.results / f"{self.job.notebook}.{self.job.profile}.json"
+            record = Record.from_json(file.read_text(encoding="utf-8"), file.name)
         except FileNotFoundError:
             return self._failed(
                 "no record: the notebook did not save its ledger",
@@ -258,15 +260,9 @@ class _Run:
             fingerprint=self.job.fingerprint,
             code=self.job.code,
             duration_s=round(self.spent + self.seconds, 1),
-            peak_memory_mb=self._peak_mb(),
+            peak_memory_mb=self.peak_mb,
         )
         return self._outcome("executed", record=record, executed=executed)
-
-    def _timed_out(self):
-        number, cell = outputs.where(self.output)
-        at = f"cell {number}: " if number else ""
-        note = f"{at}stopped at the time limit of {self.job.timeout:g} s"
-        return self._failed(note, outputs.numbered(number, cell) if number else "")
 
     def _failed(self, note, details=""):
         self._save_spent()
@@ -274,13 +270,9 @@ class _Run:
         return self._outcome("failed", note=note, details=details, executed=executed)
 
     def _outcome(self, status, **more):
-        memory_mb = self._peak_mb()
         return Outcome(
-            self.job.label, status, seconds=self.seconds, peak_memory_mb=memory_mb, **more
+            self.job.label, status, seconds=self.seconds, peak_memory_mb=self.peak_mb, **more
         )
-
-    def _peak_mb(self):
-        return round(self.peak_bytes / 2**20)
 
 
 def _package(job):
@@ -300,31 +292,31 @@ def _package(job):
     return package
 
 
-def end(process):
-    """End a process (a ``Popen``) and everything that it started."""
-    import psutil
-
-    processes = []
+def tree(process):
+    """Return a process (a ``Popen``) and all that it started, as far as they are there."""
     with contextlib.suppress(psutil.Error):
-        processes = [psutil.Process(process.pid)]
-        processes += processes[0].children(recursive=True)
-    for member in processes:
-        with contextlib.suppress(psutil.Error):
-            member.kill()
-    process.wait()
-    psutil.wait_procs(processes, timeout=3)
+        top = psutil.Process(process.pid)
+        return [top, *top.children(recursive=True)]
+    return []
 
 
 def tree_bytes(process):
-    """Return the resident memory of a psutil process and all its descendants."""
-    import psutil
-
+    """Return the resident memory of a process and of everything that it started."""
     total = 0
-    with contextlib.suppress(psutil.Error):
-        for member in [process, *process.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                total += member.memory_info().rss
+    for member in tree(process):
+        with contextlib.suppress(psutil.Error):
+            total += member.memory_info().rss
     return total
+
+
+def end(process):
+    """End a process and everything that it started."""
+    members = tree(process)
+    for member in members:
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    process.wait()
+    psutil.wait_procs(members, timeout=3)
 
 
 def say(line):
@@ -339,65 +331,59 @@ def run_jobs(jobs, processes, dask, ended):
 
     A pool with a dead worker loses its other jobs too: for those, nothing is called.
     """
-    import joblib
-
     by_label = {job.label: job for job in jobs}
-    with _workers(dask):
-        parallel = joblib.Parallel(
-            n_jobs=-1 if dask else processes,
-            return_as="generator_unordered",
-            batch_size=1,
-            pre_dispatch="all",
-        )
-        outcomes = parallel(joblib.delayed(run_job)(job) for job in jobs)
-        while True:
-            try:
-                outcome = next(outcomes, None)
-            except Exception as error:  # of the pool: a job reports its own
-                say(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
-                return
-            if outcome is None:
-                return
-            ended(by_label[outcome.label], outcome)
+    outcomes = _on_cluster(jobs, dask) if dask else _on_this_machine(jobs, processes)
+    while True:
+        try:
+            outcome = next(outcomes, None)
+        except PressError:
+            raise
+        except Exception as error:  # of the pool: a job reports its own
+            say(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+            return
+        if outcome is None:
+            return
+        ended(by_label[outcome.label], outcome)
 
 
-@contextlib.contextmanager
-def _workers(dask):
-    """Let joblib use processes here, or the workers of a Dask scheduler."""
-    import joblib
+def _on_this_machine(jobs, processes):
+    parallel = Parallel(
+        n_jobs=processes,
+        backend="loky",
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch="all",
+    )
+    return parallel(delayed(run_job)(job) for job in jobs)
 
-    if not dask:
-        with joblib.parallel_config("loky"):
-            yield
-        return
+
+def _on_cluster(jobs, address):
+    """Yield outcomes from a Dask cluster."""
+    # Not through joblib: it runs jobs here when the cluster has one slot.
     try:
-        from distributed import Client
+        import distributed
     except ImportError:
         raise PressError("--dask needs a package: pip install distributed") from None
     try:
-        client = Client(dask, timeout="20s")
+        client = distributed.Client(address, timeout="20s")
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise PressError(
-            f"no Dask scheduler answers at {dask} ({reason}); expected an address such as "
+            f"no Dask scheduler answers at {address} ({reason}); expected an address such as "
             "tcp://10.0.0.1:8786, which `dask scheduler` prints"
         ) from None
-    with client, joblib.parallel_config("dask"):
-        yield
+    with client:
+        for future in distributed.as_completed(client.map(run_job, jobs, pure=False)):
+            if future.status == "finished":
+                yield future.result()
+            else:
+                say(f"a job was lost: {future.exception()}")
 
 
 @contextlib.contextmanager
 def terminable():
-    """Let a polite kill (SIGTERM) end a run like Ctrl-C; only the main thread may say so."""
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
-        yield
-        return
+    """Let a polite kill (SIGTERM) end a run like Ctrl-C."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
@@ -411,8 +397,6 @@ def _scratch(notebook, profile, sweep, root):
 @contextlib.contextmanager
 def reserved(notebook, profile, root, sweep=False):
     """Give a run of a notebook a scratch folder, and refuse a second run at the same time."""
-    import filelock
-
     folder = _scratch(notebook, profile, sweep, root)
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(f"{folder}.lock")
@@ -432,10 +416,7 @@ def reserved(notebook, profile, root, sweep=False):
 # --- execute --------------------------------------------------------------------------------------
 
 
-def execute(
-    names=(), profile="small", *, seeds=None, jobs=None, dask=None, force=False, timeout=None,
-    root=None,
-):  # fmt: skip
+def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, force=False, root=None):
     """Execute notebooks (default: all) at a profile; return one ``Outcome`` per job.
 
     Without ``seeds`` a job is a whole notebook, skipped while its record is fresh; its outputs and
@@ -444,9 +425,9 @@ def execute(
 
     jobs: how many run side by side here (default: one notebook, or a seed per core; one for
     ``full``); they share the cores. dask: address of a running Dask scheduler, whose workers then
-    do the jobs. force: run all, from nothing. timeout: seconds after which a job is ended and
-    failed. Raises ``PressError`` for an unknown notebook or profile and for a cluster that does not
-    answer. When interrupted, ends what runs, reports, and raises ``KeyboardInterrupt``.
+    do the jobs. force: run all, from nothing. Raises ``PressError`` for an unknown notebook or
+    profile and for a cluster that does not answer. When interrupted, ends what runs, reports, and
+    raises ``KeyboardInterrupt``.
     """
     root = notebooks.book_root(root).resolve()
     names = records.checked(names, profile, root)
@@ -458,8 +439,8 @@ def execute(
             for name in names:
                 session.plan(name, profile, seeds, force, root, stack)
             alone = seeds is None or profile == "full"
-            processes = min(jobs or (1 if alone else cores()), max(1, len(session.waiting)))
-            session.run(processes, dask, timeout)
+            processes = min(jobs or (1 if alone else cpu_count()), max(1, len(session.waiting)))
+            session.run(processes, dask)
         finally:
             session.report()
     for name in names if seeds is not None else ():
@@ -495,14 +476,13 @@ class _Session:
                 shutil.rmtree(job.checkpoints, ignore_errors=True)
             self.waiting.append(job)
 
-    def run(self, processes, dask, timeout):
-        """Run what waits, the longest first; failed seeds once more."""
-        threads = None if dask else max(1, cores() // processes)
+    def run(self, processes, dask):
+        """Run what waits; failed seeds once more."""
+        threads = None if dask else max(1, cpu_count() // processes)
         parent = None if dask else os.getpid()
-        waiting = sorted(self.waiting, key=lambda job: -(job.last_s or float("inf")))
-        waiting = [replace(j, threads=threads, parent=parent, timeout=timeout) for j in waiting]
+        waiting = [replace(job, threads=threads, parent=parent) for job in self.waiting]
         self.done, self.total = 0, len(waiting)
-        at = f"the cluster at {dask}" if dask else count(processes, "process")
+        at = f"the cluster at {dask}" if dask else count(processes, "worker")
         if self.sweep:
             say(f"{self.total} of {count(len(self.outcomes), 'job')} to run on {at}")
         for attempt in range(ATTEMPTS if self.sweep else 1):
@@ -520,10 +500,9 @@ class _Session:
         line = f"{job.label}: {outcome.status} after {duration(outcome.seconds)}"
         line += f" ({outcome.note})" if outcome.note else ""
         self.done += outcome.status == "executed"
-        if self.total > 1 and self.done:
-            spent = time.monotonic() - self.started
-            left = duration(spent / self.done * (self.total - self.done))
-            line += f"; {self.done} of {self.total} jobs done, {left} left"
+        if 0 < self.done < self.total:
+            left = (time.monotonic() - self.started) / self.done * (self.total - self.done)
+            line += f"; {self.done} of {self.total} jobs done, {duration(left)} left"
         say(line)
 
     def report(self):
@@ -545,13 +524,9 @@ def _jobs(name, profile, seeds, root):
     file = notebooks.path(name, root)
     source = file.read_text(encoding="utf-8")
     notebooks.parse(source, file)  # or say now what is wrong with it
-    last_s = None
-    with contextlib.suppress(RecordError):
-        record = None if seeds else records.read_record(name, profile, root)
-        last_s = record and record.duration_s
     job = Job(
         name, profile, None, source, staleness.fingerprint_parts(name, root),
-        staleness.fingerprint(name, root), package_digest(root), str(root), last_s=last_s,
+        staleness.fingerprint(name, root), package_digest(root), str(root),
     )  # fmt: skip
     return [job] if seeds is None else [replace(job, seed=seed) for seed in seeds]
 

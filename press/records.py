@@ -155,17 +155,18 @@ def read_history(notebook, profile, root):
 
     Raises ``PressError`` naming the line that cannot be read.
     """
-    file = history_path(notebook, profile, root)
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    try:
-        found = []
-        for number, line in enumerate(lines, 1):
+    file, found = history_path(notebook, profile, root), []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        try:
             content = json.loads(line)
             claims = [_old_claim(claim) for claim in content["claims"]]
             found.append(_known(Superseded, content | {"claims": claims}))
-        return found
-    except (ValueError, KeyError, TypeError) as error:
-        raise PressError(f"{file}, line {number}: not a superseded record ({error})") from None
+        except (ValueError, KeyError, TypeError) as error:
+            where = f"{file}, line {len(found) + 1}"
+            raise PressError(
+                f"{where}: not a superseded record ({error!r}); restore the file"
+            ) from None
+    return found
 
 
 def _old_claim(content):

@@ -6,6 +6,10 @@ import builtins
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 INNER = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 IMPORTS = (ast.Import, ast.ImportFrom)
+EDITS = set(
+    """format join lower lstrip partition removeprefix removesuffix replace rpartition rsplit rstrip
+    split strip upper""".split()
+)
 MESSAGES = {"print", "warnings.warn", "labutils.progress.log"}  # their text is only read
 ERRORS = {
     name
@@ -50,6 +54,8 @@ def dump(node):
         return f"{type(node.value).__name__} {ascii(node.value)}"
     if not isinstance(node, ast.AST):
         return ascii(node)
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty texts
+        node.values = [v for v in node.values if getattr(v, "value", None) != ""]
     ignored = ("ctx", "kind", "type_comment", "type_ignores", "type_params")
     fields = [
         f"{name}={dump(value)}"
@@ -171,12 +177,15 @@ class _Strip(ast.NodeTransformer):
 
     def visit_Assign(self, node):
         rows = getattr(node.value, "values", [])
-        if dotted(node.targets[0]) == "SETTINGS" and rows:
+        target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
+        if dotted(target) == "SETTINGS" and rows:
             lengths = {len(row.elts) if isinstance(row, ast.Tuple) else 0 for row in rows}
             if lengths in ({4}, {5}):  # what the paper says, and why
                 for row in rows:
                     row.elts[-2:] = [cell for cell in row.elts[-2:] if not _is_text(cell)]
         return self.generic_visit(node)
+
+    visit_AugAssign = visit_Assign
 
 
 def _without_text(call, computed=False):
@@ -199,16 +208,23 @@ class References(ast.NodeVisitor):
     """What a piece of parsed code looks up outside itself.
 
     names: {(dotted global name, use)}; paths: the same for names that functions import, as absolute
-    paths; use: "item" for `X[key]` and `X.get(key)`, "member" for `key in X`, else "whole". loads:
-    paths of the imports. texts: its strings; fragments: strings that others are put together from.
-    unclear: whether it looks up names that are made while it runs.
+    paths. use: "item" for `X[key]` and `X.get(key)`, "member" for `key in X`, both with a star if
+    the code edits texts, which may be keys; else "whole". loads: paths of the imports. texts: its
+    strings; fragments: strings that others are put together from. unclear: whether it looks up
+    names that are made while it runs.
     """
 
     def __init__(self, node):
         self.names, self.paths, self.loads = set(), set(), set()
         self.texts, self.fragments, self.unclear = set(), set(), False
         self._scopes = []  # (is of a class, {name: paths})
+        self._edits = False
         self.visit(node)
+        if self._edits:
+            for found in (self.names, self.paths):
+                parts = {pair for pair in found if pair[1] != "whole"}
+                found -= parts
+                found |= {(name, f"{use}*") for name, use in parts}
 
     def _look_up(self, name, use):
         root, _, rest = name.partition(".")
@@ -251,17 +267,23 @@ class References(ast.NodeVisitor):
     def visit_Call(self, node):
         function = dotted(node.func) or ""
         last = getattr(node.func, "attr", function)
+        self._edits |= last in EDITS
         if function in ("globals", "eval", "exec") or (
             function in ("vars", "locals", "dir") and not node.args
         ):
             self.unclear = True
         elif last in ("import_module", "__import__"):
             start = _beginning(node.args[0]) if node.args else ""
-            self.unclear |= start.startswith(".") or "labutils".startswith(start[:8])
+            if start.startswith(".") or "labutils".startswith(start[:8]):
+                self.paths.add(("labutils", "whole"))
         elif last == "format" and isinstance(node.func, ast.Attribute):
             self.fragments.add(_beginning(node.func.value).partition("{")[0])
         self._visit_used(node.func, "item" if last == "get" else "whole")
         self._visit_all(node.args, node.keywords)
+
+    def visit_AugAssign(self, node):
+        self._visit_used(node.target, "whole")
+        self.visit(node.value)
 
     def visit_Constant(self, node):
         if isinstance(node.value, str):

@@ -183,6 +183,7 @@ class _Reach:
         self.wholes = {}  # name of a module that counts as a whole -> what its imports stand for
         self.reached = {}  # (_Module, name) -> whether only a part of the definition counts
         self.chosen = {}  # (_Module, name of a table) -> {key that is named: node}
+        self.edited = set()  # (_Module, name) of tables that are asked for edited texts
         self.resolved = {}  # node -> what the imported names in it stand for
         self.texts, self.fragments = set(), set()
         self.queue = []
@@ -219,18 +220,19 @@ class _Reach:
     def _assets(self):
         """Digests of the packaged files whose name, or its part before the first dot, is named."""
         beginnings = tuple(part for part in self.fragments if len(part) >= SHORTEST)
-        files = [f for f in (self.folder / "assets").glob("*") if f.suffix != ".txt"]
+        found = (self.folder / "assets").rglob("*")
+        files = [f for f in found if f.is_file() and not f.name.endswith("LICENSE.txt")]
         named = [
             file
             for file in files
             if {file.name, file.name.partition(".")[0]} & self.texts
             or file.name.startswith(beginnings)
         ]
-        found = {}
+        digests = {}
         for file in named or (files if "assets" in self.texts else []):
             status = file.stat()
-            found[f"assets/{file.name}"] = _file_digest(file, status.st_size, status.st_mtime_ns)
-        return found
+            digests[f"assets/{file.name}"] = _file_digest(file, status.st_size, status.st_mtime_ns)
+        return digests
 
     def _module(self, name):
         if name not in self.modules:
@@ -313,12 +315,14 @@ class _Reach:
     def _reach(self, module, name, use):
         statements = module.statements[name]
         partly = (use != "whole" and _table(statements) is not None) or (
-            use == "member" and _lists_names(statements)
+            use.startswith("member") and _lists_names(statements)
         )
-        before = self.reached.get((module, name))
-        if before is None or (before and not partly):
-            self.reached[module, name] = partly
-            self.queue.append((module, name))
+        key, before = (module, name), self.reached.get((module, name))
+        edited = use.endswith("*") and key not in self.edited
+        if before is None or (before and (edited or not partly)):
+            self.reached[key] = partly
+            self.edited |= {key} if edited else set()
+            self.queue.append(key)
 
     def _reach_whole(self, module):
         """Count all of a module: definitions, what it imports, and the modules below it."""
@@ -344,7 +348,9 @@ class _Reach:
             self.chosen.setdefault((module, name), {})
         else:
             for statement in statements:
-                self._follow(module, statement, "member" if partly else None)
+                edited = (module, name) in self.edited
+                use = "member*" if edited else "member"
+                self._follow(module, statement, use if partly else None)
 
     def _choose_entries(self):
         """Follow the entries of tables whose keys are named; return whether there are new ones."""
@@ -354,7 +360,10 @@ class _Reach:
             for (module, name), chosen in self.chosen.items()
             for key, node in _table(module.statements[name]).items()
             if key not in chosen
-            and (key in self.texts or key.startswith(parts) or key.endswith(parts))
+            and (
+                (key in self.texts or key.startswith(parts) or key.endswith(parts))
+                or ((module, name) in self.edited and any(key in text for text in self.texts))
+            )
         ]
         for module, name, key, node in new:
             self.chosen[module, name][key] = node

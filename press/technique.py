@@ -2,7 +2,6 @@
 
 import ast
 import builtins
-import dis
 import functools
 import linecache
 import sys
@@ -11,6 +10,7 @@ import types
 from labutils import PROFILES
 from press.notebooks import NotebookError, code_cells, path, read
 from press.notebooks import tags as tags_of
+from press.source import References
 
 
 def load(slug, root=None, tags=("technique",), given=None):
@@ -85,8 +85,8 @@ def _make_module(file, chapter, imports, technique, given=()):
         for filename, source in parts:
             label = f"{chapter}, {filename.rpartition(', ')[2]}"
             code = compile(source, filename, "exec")
-            for used in global_names(code):
-                needed.setdefault(used, label)
+            for used in sorted(References(ast.parse(source)).names):
+                needed.setdefault(used[0].partition(".")[0], label)
             try:
                 exec(code, module.__dict__)
             except NameError as error:
@@ -109,20 +109,6 @@ def _undefined(label, name):
         f"{label} uses `{name}`, which no technique cell and no import defines. Define it in a "
         "technique cell, import it, or pass it as an argument."
     )
-
-
-def global_names(code):
-    """Yield the names that a code object and everything inside it look up as globals."""
-    instructions = list(dis.get_instructions(code))
-    own = {i.argval for i in instructions if i.opname == "STORE_NAME"}  # of a class body
-    for instruction in instructions:
-        if instruction.opname == "LOAD_GLOBAL":
-            yield instruction.argval
-        elif instruction.opname == "LOAD_NAME" and instruction.argval not in own:
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from global_names(constant)
 
 
 def settings(slug, profile, root=None):

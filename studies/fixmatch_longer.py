@@ -173,14 +173,14 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    from benchmarks import fixmatch_longer  # by name, so that worker processes find it
+    from studies import fixmatch_longer  # by name, so that worker processes find it
 
     stored = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else None
 
     def keep(result):
         scratch = RESULT.with_suffix(".tmp")
         scratch.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        os.replace(scratch, RESULT)
+        scratch.replace(RESULT)
 
     result = fixmatch_longer.study(stored=stored, keep=keep)
     keep(result)

@@ -2,8 +2,8 @@
 
 Run ``python -m studies.make_emoji [FOLDER]``. It fetches the packages named below with
 ``npm pack`` (kept in the cache folder of the data), renders every drawing with ``resvg-py``, writes
-``emoji-*.npz.xz`` and ``emoji.json`` into FOLDER (default: beside this file), and says whether the
-pixels are the shipped ones. Within five minutes on one core.
+``emoji-*.npz.xz`` and ``emoji.json`` into FOLDER (default: the package's assets), and says whether
+the pixels are the shipped ones. Within five minutes on one core.
 """
 
 import hashlib

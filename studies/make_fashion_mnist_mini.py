@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labutils import data
+from labutils.data.images import read
 
 ASSETS = Path(__file__).parent.parent / "labutils" / "assets"
 
@@ -18,7 +18,7 @@ PER_CLASS = {"train": 200, "test": 100}
 
 def make(folder: Path) -> Path:
     """Write fashion-mnist-mini.npz into ``folder`` from the full data set."""
-    train, test = data._read_idx_files("fashion-mnist", data.fetch("fashion-mnist"))
+    train, test, _ = read("fashion-mnist")
     splits = {"train": train, "test": test}
     arrays = {}
     for split, per_class in PER_CLASS.items():

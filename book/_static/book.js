@@ -1,6 +1,6 @@
 // What scrolls sideways inside a page can be reached and scrolled with the keyboard.
 (() => {
-  const regions = ".bd-article :is(pre, table, .tex, .cell_output, .pst-scrollable-table-container)";
+  const regions = ".bd-article :is(pre, table, .katex-display, .cell_output, .pst-scrollable-table-container)";
   function reach() {
     for (const region of document.querySelectorAll(regions))
       if (region.scrollWidth > region.clientWidth + 1) region.tabIndex = 0;

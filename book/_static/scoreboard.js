@@ -1,10 +1,10 @@
-// Sorts the tables of the scoreboard and filters its claims. Without this script the tables show
+// Sorts tables of runs and claims, and filters claims. Without this script the tables show
 // everything, in the order of the book.
 (() => {
   const number = text => parseFloat((text.match(/[−-]?\d[\d.,]*(?:e[−+-]\d+)?/) || ["NaN"])[0]
     .replaceAll("−", "-").replaceAll(",", ""));
   // What a column is sorted by: the first number in it, or its words.
-  const numeric = new Set(["Paper", "Ours"]);
+  const numeric = new Set(["Paper", "Ours", "p"]);
 
   for (const table of document.querySelectorAll("table.records")) {
     const body = table.tBodies[0];
@@ -35,19 +35,31 @@
     });
   }
 
+  // Claims stood on the scoreboard itself once: lead on to the page of the notebook's theme.
+  const place = location.hash.match(/^#claim-(.+)/)?.[1] ?? "";
+  const board = document.querySelector("table.runs-table");
+  if (place && board) {
+    const [row] = [...board.querySelectorAll("tr[id]")]
+      .filter(row => place.startsWith(`${row.id.replace("chapter-", "")}-`))
+      .sort((a, b) => b.id.length - a.id.length);
+    const page = row?.querySelector("a[href*='#claims-of-']");
+    if (page) location.replace(page.href.replace(/#.*/, location.hash));
+  }
+
   const form = document.getElementById("claims-controls");
   if (!form) return;
   const rows = [...document.querySelector("table.claims-table").tBodies[0].rows];
+  const wanted = (control, text) => !control?.value || text.trim() === control.value;
   function show() {
     const words = form.words.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     for (const row of rows) {
       const text = row.textContent.toLowerCase();
-      const verdict = row.cells[0].querySelector(".verdict").textContent.slice(2);
       row.hidden =
         !words.every(word => text.includes(word)) ||
-        (form.verdict.value && verdict !== form.verdict.value) ||
-        (form.chapter.value && row.querySelector(".of-chapter").textContent !== form.chapter.value);
+        !wanted(form.verdict, row.querySelector(".verdict").textContent.trim().slice(2)) ||
+        !wanted(form.source, row.querySelector(".source").textContent) ||
+        !wanted(form.notebook, row.querySelector(".of-notebook").textContent);
       count += !row.hidden;
     }
     form.querySelector("[role=status]").textContent = `${count} of ${rows.length} claims`;

@@ -127,51 +127,39 @@ def _span(centre: Tensor, side: Tensor, size: int, device: torch.device) -> Tens
 
 def _look_up(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
     tables = torch.empty((*images.shape[:2], 256), dtype=torch.uint8, device=images.device)
+    levels = torch.arange(256, dtype=torch.float32, device=images.device).view(1, 1, 256)
     for name, make_table in _TABLES.items():
         chosen = (operation == OPERATIONS.index(name)).nonzero()[:, 0]
         if len(chosen):
             at = chosen.to(images.device, non_blocking=True)
             strength = magnitude[chosen].to(images.device).view(-1, 1, 1)
-            tables[at] = make_table(images.index_select(0, at), strength).to(torch.uint8)
+            tables[at] = make_table(images.index_select(0, at), levels, strength).to(torch.uint8)
     pixels = images.flatten(2).flatten(0, 1).long()
     return tables.flatten(0, 1).gather(1, pixels).view_as(images)  # faster than in 3 dimensions
 
 
-def _levels(images: Tensor) -> Tensor:
-    return torch.arange(256, dtype=torch.float32, device=images.device).view(1, 1, 256)
-
-
-def _brightness_table(images, factor):
-    return _blend(0.0, _levels(images), factor)
-
-
-def _contrast_table(images, factor):
+def _contrast_table(images, levels, factor):
     grey = images if images.shape[1] == 1 else _luminance(*images.int().unbind(1))
     mean = (grey.flatten(1).float().mean(1) + 0.5).floor()
-    return _blend(mean.view(-1, 1, 1), _levels(images), factor)
+    return _blend(mean.view(-1, 1, 1), levels, factor)
 
 
-def _solarize_table(images, threshold):
-    levels = _levels(images)
-    return torch.where(levels < threshold, levels, 255 - levels)
-
-
-def _posterize_table(images, bits):
+def _posterize_table(images, levels, bits):
     unit = 2.0 ** (8 - bits.floor())
-    return (_levels(images) / unit).floor() * unit
+    return (levels / unit).floor() * unit
 
 
-def _auto_contrast_table(images, _):
+def _auto_contrast_table(images, levels, _):
     pixels = images.flatten(2)
     device = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
     low, high = (x(2, keepdim=True).to(device).double() for x in (pixels.amin, pixels.amax))
     scale = 255.0 / (high - low).clamp(min=1)
-    levels = _levels(images).to(device).double()
+    levels = levels.to(device).double()
     stretched = (levels * scale + -low * scale).clamp(0, 255).floor()
     return torch.where(high > low, stretched, levels).float().to(images.device)
 
 
-def _equalize_table(images, _):
+def _equalize_table(images, levels, _):
     pixels = images.flatten(2).long()
     counts = torch.zeros((*pixels.shape[:2], 256), dtype=torch.int64, device=images.device)
     counts.scatter_add_(2, pixels, torch.ones_like(pixels))
@@ -179,7 +167,7 @@ def _equalize_table(images, _):
     step = (pixels.shape[2] - last) // 255
     below = counts.cumsum(2) - counts
     table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255)
-    return torch.where(step > 0, table.float(), _levels(images))
+    return torch.where(step > 0, table.float(), levels)
 
 
 # --- operations on neighbouring pixels and channels -----------------------------------------------
@@ -252,9 +240,9 @@ def _check(images: Tensor) -> None:
 
 
 _TABLES = {
-    "Brightness": _brightness_table,
+    "Brightness": lambda _, levels, factor: _blend(0.0, levels, factor),
     "Contrast": _contrast_table,
-    "Solarize": _solarize_table,
+    "Solarize": lambda _, levels, limit: torch.where(levels < limit, levels, 255 - levels),
     "Posterize": _posterize_table,
     "AutoContrast": _auto_contrast_table,
     "Equalize": _equalize_table,

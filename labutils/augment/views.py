@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -85,14 +86,11 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     def happens(probability: float) -> Tensor:
         return uniform(generator, n) < probability
 
-    boxes = crop_boxes(n, height, width, recipe.scale, recipe.aspect, generator)
+    boxes = crop_boxes(n, height, width, recipe, generator)
     flipped = happens(recipe.flip_probability)
     spread = torch.tensor([0.8, 0.8, 0.8, 0.2])[:, None] * recipe.strength
-    change = (
-        (2 * uniform(generator, len(OPERATIONS), n) - 1)
-        * spread
-        * happens(recipe.jitter_probability)
-    )
+    jitter = 2 * uniform(generator, len(OPERATIONS), n) - 1
+    change = jitter * spread * happens(recipe.jitter_probability)
     change[:3].clamp_(min=-1)  # a factor below 0 cannot be: torchvision cuts the range there
     order = uniform(generator, n, len(OPERATIONS)).argsort(1)
     grey_ones, blurred = happens(recipe.grey_probability), happens(recipe.blur_probability)
@@ -100,8 +98,6 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     sigma = low + (high - low) * uniform(generator, n)
     kernel = max(3, 2 * (int(recipe.blur_kernel * height) // 2) + 1)
 
-    rows = _stretch(height, boxes[0], boxes[2])
-    columns = _stretch(width, boxes[1], boxes[3], flipped)
     turns = _turns(change, order, colour=channels == 3)
     source = torch.arange(n) % max(len(images), 1)
     views = images.new_empty((n, channels, height, width))
@@ -109,30 +105,23 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     for start in range(0, n, size):
         part = slice(start, start + size)
         view = views[part]
-        _crop(images, source[part], [x[part] for x in rows], [x[part] for x in columns], out=view)
+        view.copy_(_crop(images, source[part], *(x[part] for x in (*boxes, flipped))))
         _jitter(view, turns[..., part])
         if channels == 3:
-            on_some(view, grey_ones[part], lambda chosen, _: grey(chosen).expand_as(chosen))
-        on_some(
-            view, blurred[part],
-            lambda chosen, at, s=sigma[part]: gaussian_blur(chosen, s[at], kernel),
-        )  # fmt: skip
+            on_some(view, grey_ones[part], lambda chosen: grey(chosen).expand_as(chosen))
+        on_some(view, blurred[part], partial(gaussian_blur, kernel_size=kernel), sigma[part])
     return views
 
 
 def crop_boxes(
-    n: int,
-    height: int,
-    width: int,
-    scale: tuple[float, float],
-    aspect: tuple[float, float],
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Places of n random crops: top, left, height, width; each int64 ``(n,)``.
+    n: int, height: int, width: int, recipe: Recipe, generator: torch.Generator
+) -> Tensor:
+    """Places of n random crops, int64 ``(4, n)``: top, left, height, width.
 
     Drawn as torchvision's ``RandomResizedCrop`` does: area uniform, aspect ratio log-uniform, up to
     ten tries to fit into the image, else the largest central crop of an allowed ratio.
     """
+    scale, aspect = recipe.scale, recipe.aspect
     area = height * width * (scale[0] + (scale[1] - scale[0]) * uniform(generator, 10, n))
     low, high = math.log(aspect[0]), math.log(aspect[1])
     ratio = (low + (high - low) * uniform(generator, 10, n)).exp()
@@ -147,45 +136,7 @@ def crop_boxes(
     top, left = (place[0] * (height - h + 1)).floor(), (place[1] * (width - w + 1)).floor()
     drawn = torch.stack([top, left, h, w])
     fallback = [(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w]
-    return torch.where(fits, drawn, torch.tensor(fallback)[:, None]).long().unbind(0)
-
-
-def resized_crop(
-    images: Tensor,
-    top: Tensor,
-    left: Tensor,
-    height: Tensor,
-    width: Tensor,
-    flipped: Tensor | None = None,
-) -> Tensor:
-    """Crop image n to ``height[n] x width[n]`` at ``(top[n], left[n])``, resize back, mirror.
-
-    images: float ``(N, C, H, W)``; boxes int64 ``(N,)`` inside the image; flipped: bool ``(N,)``.
-    Bilinear interpolation with half-pixel centres that never looks outside the crop, as
-    torchvision's ``resized_crop`` to the original size (where antialiasing has no effect, since
-    the crop is never larger than the result).
-    """
-    rows = _stretch(images.shape[2], top, height)
-    columns = _stretch(images.shape[3], left, width, flipped)
-    return _crop(images, torch.arange(len(images)), rows, columns, out=torch.empty_like(images))
-
-
-def colour_jitter(
-    images: Tensor,
-    brightness: Tensor,
-    contrast: Tensor,
-    saturation: Tensor,
-    hue: Tensor,
-    order: Tensor,
-) -> Tensor:
-    """Brightness, contrast, saturation (factors, 1 = unchanged) and hue (shift, 0 = unchanged).
-
-    images: float ``(N, C, H, W)`` in 0..1; factors float ``(N,)``, hue in -0.5..0.5; order: int64
-    ``(N, 4)``, row n being the order of :data:`OPERATIONS` for image n. Values are cut to 0..1
-    after each operation, as in torchvision. Without three channels, saturation and hue are skipped.
-    """
-    change = torch.stack([brightness - 1, contrast - 1, saturation - 1, hue]).cpu()
-    return _jitter(images.clone(), _turns(change, order.cpu(), colour=images.shape[1] == 3))
+    return torch.where(fits, drawn, torch.tensor(fallback)[:, None]).long()
 
 
 def grey(images: Tensor) -> Tensor:
@@ -209,15 +160,15 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
         )
     distance = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     sigma = sigma.to(images.device, images.dtype)[:, None]
-    weights = (-0.5 * (distance / sigma).square()).exp()
-    weights = (weights / weights.sum(1, keepdim=True)).unbind(1)
+    bell = (-0.5 * (distance / sigma).square()).exp()
+    weights = [x.view(-1, 1, 1, 1) for x in (bell / bell.sum(1, keepdim=True)).unbind(1)]
     for dimension, size in ((2, images.shape[2]), (3, images.shape[3])):
         border = (0, 0, reach, reach) if dimension == 2 else (reach, reach, 0, 0)
         padded = F.pad(images, border, mode="reflect")
         taps = [padded.narrow(dimension, k, size) for k in range(kernel_size)]
-        images = taps[0] * weights[0].view(-1, 1, 1, 1)
+        images = taps[0] * weights[0]
         for tap, weight in zip(taps[1:], weights[1:], strict=True):
-            images += tap * weight.view(-1, 1, 1, 1)
+            images += tap * weight
     return images
 
 
@@ -231,27 +182,31 @@ def _unit_range(images: Tensor) -> Tensor:
     return images.float()
 
 
-def _stretch(
-    size: int, start: Tensor, length: Tensor, reverse: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def _crop(images, source, top, left, height, width, flipped) -> Tensor:
+    """View n: the box of image source[n], resized to the whole size, mirrored where flipped[n].
+
+    Bilinear interpolation with half-pixel centres that never looks outside the box, as
+    torchvision's ``resized_crop`` to the original size (where antialiasing has no effect, since
+    the box is never larger than the result).
+    """
+    straight = torch.zeros_like(flipped)
+    views = _resample_rows(images, source, *_stretch(images.shape[2], top, height, straight))
+    columns = _stretch(images.shape[3], left, width, flipped)
+    turned = _resample_rows(views.transpose(2, 3), torch.arange(len(source)), *columns)
+    return turned.transpose(2, 3)
+
+
+def _stretch(size: int, start: Tensor, length: Tensor, reverse: Tensor) -> tuple[Tensor, Tensor]:
     """Which of `size` rows lies above each new row, and the share of the row below it; (N, size).
 
     The new rows are start[n] .. start[n] + length[n] - 1, stretched to the whole size.
     """
-    start, length = (x.cpu().float()[:, None] for x in (start, length))
+    start, length = start.float()[:, None], length.float()[:, None]
     place = (torch.arange(size) + 0.5) * (length / size) - 0.5
     place = start + torch.minimum(place.clamp_(min=0), length - 1)
-    if reverse is not None:
-        place = torch.where(reverse.cpu()[:, None], place.flip(1), place)
+    place = torch.where(reverse[:, None], place.flip(1), place)
     above = place.floor()
     return above.long(), place - above
-
-
-def _crop(images: Tensor, source: Tensor, rows: tuple, columns: tuple, out: Tensor) -> Tensor:
-    """View n, cut out of image source[n] by what `_stretch` says of rows and columns."""
-    views = _resample_rows(images, source, *rows).transpose(2, 3)
-    views = _resample_rows(views, torch.arange(len(source)), *columns).transpose(2, 3)
-    return out.copy_(views)
 
 
 def _resample_rows(images: Tensor, source: Tensor, above: Tensor, share: Tensor) -> Tensor:
@@ -288,8 +243,8 @@ def _jitter(images: Tensor, turns: Tensor) -> Tensor:
         means = grey(means) if images.shape[1] == 3 else means.mean(1, keepdim=True)
         images.mul_(per_image(1 + brightness + contrast, images))
         images.sub_(per_image(contrast, images) * means).clamp_(0, 1)
-        on_some(images, saturation != 0, lambda x, at, by=saturation: _saturation(x, by[at]))
-        on_some(images, hue != 0, lambda x, at, by=hue: _shift_hue(x, by[at]))
+        on_some(images, saturation != 0, _saturation, saturation)
+        on_some(images, hue != 0, _shift_hue, hue)
     return images
 
 

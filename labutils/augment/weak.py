@@ -29,8 +29,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
             f"{tuple(images.shape)}, {len(mean)} means, {len(std)} stds"
         )
     scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(-1, 1, 1)
-    shift = [-m / s for m, s in zip(mean, std, strict=True)]
-    shift = torch.tensor(shift, device=images.device).view(-1, 1, 1)
+    shifts = [-m / s for m, s in zip(mean, std, strict=True)]
+    shift = torch.tensor(shifts, device=images.device).view(-1, 1, 1)
     return images.float().mul_(scale).add_(shift)
 
 
@@ -92,9 +92,10 @@ def per_image(values: Tensor, images: Tensor, dtype: torch.dtype | None = None) 
     return values.to(images.device, dtype or images.dtype, non_blocking=True).view(-1, 1, 1, 1)
 
 
-def on_some(images: Tensor, chosen: Tensor, function: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Replace the images where ``chosen`` (N,) holds by function(those images, their indices)."""
-    chosen = chosen.nonzero()[:, 0]
+def on_some(images: Tensor, mask: Tensor, function: Callable[..., Tensor], *values: Tensor) -> None:
+    """Replace the images where ``mask`` (N,) holds by function(those images, their values)."""
+    chosen = mask.nonzero()[:, 0]
     if len(chosen):
         at = chosen.to(images.device, non_blocking=True)
-        images.index_copy_(0, at, function(images.index_select(0, at), chosen))
+        new = function(images.index_select(0, at), *(x[chosen] for x in values))
+        images.index_copy_(0, at, new)

@@ -44,13 +44,8 @@ def download(url: str, target: Path, md5: str, command: str) -> None:
         with FileLock(f"{target}.lock"):
             if target.is_file():  # another process was faster
                 return
-            total = _continue(url, part)
+            _continue(url, part)
             size, found = part.stat().st_size, hashlib.md5(part.read_bytes()).hexdigest()
-            if size < total:
-                raise DataError(
-                    f"{part}: the connection ended after {size} of {total} bytes. "
-                    f"Go on where it stopped: {command}"
-                )
             if found != md5:
                 part.unlink()
                 raise DataError(
@@ -71,8 +66,8 @@ def download(url: str, target: Path, md5: str, command: str) -> None:
         ) from error
 
 
-def _continue(url: str, part: Path) -> int:
-    """Add to the file `part` what it lacks of the file at `url`; return the size of the whole."""
+def _continue(url: str, part: Path) -> None:
+    """Add to the file `part` what it lacks of the file at `url`."""
     import requests
 
     from labutils.progress import progress_bar
@@ -83,7 +78,7 @@ def _continue(url: str, part: Path) -> int:
         headers["Range"] = f"bytes={start}-"
     with requests.get(url, headers=headers, stream=True, timeout=30) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return start  # there is nothing behind what we have
+            return  # there is nothing behind what we have
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             start = 0  # the server sends the whole file
@@ -95,4 +90,5 @@ def _continue(url: str, part: Path) -> int:
             for chunk in response.iter_content(1 << 14):
                 stream.write(chunk)
                 bar.update(len(chunk))
-    return total
+    if (size := part.stat().st_size) < total:  # some versions of requests do not tell
+        raise requests.ConnectionError(f"it ended after {size} of {total} bytes")

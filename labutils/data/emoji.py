@@ -15,6 +15,7 @@ import lzma
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -51,26 +52,6 @@ class Concept:
     gender: str | None
     code_points: str
     family: int
-
-
-@dataclass(frozen=True)
-class Style:
-    """An art style: who drew it, under which licence, and the package that the pictures are from.
-
-    ``licence`` is an SPDX identifier. ``pictures`` counts the pictures in this data set, and
-    ``sha256`` is of their pixels and concepts.
-    """
-
-    name: str
-    title: str
-    author: str
-    source: str
-    licence: str
-    licence_url: str
-    package: str
-    version: str
-    pictures: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -127,8 +108,12 @@ def load(styles: Sequence[str] | None = None) -> EmojiSet:
 
 
 @functools.cache
-def concepts_and_styles() -> tuple[tuple[Concept, ...], tuple[Style, ...]]:
-    """All concepts, and all styles in the order of :data:`STYLES`."""
+def concepts_and_styles() -> tuple[tuple[Concept, ...], tuple[SimpleNamespace, ...]]:
+    """All concepts, and all styles in the order of :data:`STYLES`.
+
+    A style has name, title, author, source, licence (an SPDX identifier), licence_url, the package
+    and version that its pictures are from, their number `pictures`, and sha256 of their content.
+    """
     path = ASSETS / "emoji.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -136,7 +121,7 @@ def concepts_and_styles() -> tuple[tuple[Concept, ...], tuple[Style, ...]]:
             Concept(**row | {"keywords": tuple(row["keywords"]), "aliases": tuple(row["aliases"])})
             for row in found["concepts"]
         )
-        return concepts, tuple(Style(**row) for row in found["styles"])
+        return concepts, tuple(SimpleNamespace(**row) for row in found["styles"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise damaged_asset(path, error) from error
 

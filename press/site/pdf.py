@@ -8,18 +8,17 @@ Playwright, pypdf and Chromium 131 or newer (the first that numbers printed shee
 import contextlib
 import json
 import os
-import re
 import shutil
-from html import escape, unescape
 from io import BytesIO
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urljoin
+from urllib.parse import unquote, urldefrag
 
 import yaml
 from tqdm.auto import tqdm
 
 from labutils import __version__
 from press import PressError
+from press.site.templates import environment
 
 FILE = "learning-from-less.pdf"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -31,46 +30,9 @@ MARGIN_MM, FOOT_MM, WIDTH_MM = 16, 18, 210  # of A4
 # As wide as the text of a sheet, in pixels of CSS; the height does not matter.
 VIEWPORT = {"width": round((WIDTH_MM - 2 * MARGIN_MM) * 96 / 25.4), "height": 1000}
 
-# Opens what is folded, loads what waits, and returns the headings. Chromium names those places in
-# a PDF that a link of the same page leads to, so that hidden links stand for the wanted places.
-PREPARE = """async wanted => {
-  for (const fold of document.querySelectorAll('details')) fold.open = true;
-  for (const fold of document.querySelectorAll('.toggle-hidden'))
-    fold.classList.remove('toggle-hidden');
-  for (const image of document.images) {
-    image.loading = 'eager';
-    await image.decode().catch(() => {});
-  }
-  await document.fonts.ready;
-  for (const block of document.querySelectorAll('.cell_input, .cell_output, .admonition'))
-    if (block.offsetHeight < 300) block.style.breakInside = 'avoid';
-  const headings = [...document.querySelectorAll('article :is(h1, h2, h3)')].map(heading => ({
-    anchor: heading.closest('[id]')?.id ?? '',
-    level: Number(heading.tagName[1]),
-    title: [...heading.childNodes].filter(part => !part.classList?.contains('headerlink'))
-      .map(part => part.textContent).join('').trim(),
-  }));
-  for (const anchor of [...headings.map(heading => heading.anchor), ...wanted]) {
-    const link = document.createElement('a');
-    link.href = '#' + encodeURIComponent(anchor);
-    link.hidden = true;
-    document.body.append(link);
-  }
-  return headings;
-}"""
-FOOT = """html {{ counter-reset: page {before}; }}
-@page {{
-  @bottom-left {{ content: {title}; font: 8pt sans-serif; color: #52616b; }}
-  @bottom-right {{ content: counter(page); font: 8pt sans-serif; color: #52616b; }}
-}}"""
-FRONT = """<!doctype html><html lang="en"><title>{title}</title><style>
-body {{ margin: 0; font: 11pt/1.6 sans-serif; color: #14181b; }}
-header {{ padding-top: 80mm; break-after: page; border-top: 4pt solid #1f6f8b; }}
-h1 {{ font-size: 34pt; line-height: 1.2; margin: 0; }}
-h2 {{ font-size: 11pt; color: #52616b; margin: 14pt 0 2pt; }}
-a {{ display: flex; gap: 6pt; color: inherit; text-decoration: none; }}
-a i {{ flex: 1; border-bottom: 1pt dotted #52616b; margin-bottom: 5pt; }}
-</style><header><h1>{title}</h1><p>{subtitle}</p></header><main>{rows}</main></html>"""
+TEMPLATES = environment(Path(__file__).resolve().parents[2])
+PREPARE = TEMPLATES.get_template("pdf-page.js").render()
+FOOT, FRONT = map(TEMPLATES.get_template, ("pdf-foot.css", "pdf-front.html"))
 
 
 @contextlib.contextmanager
@@ -105,12 +67,15 @@ def find_chromium():
 
 
 def contents(root):
-    """[(caption of the part or None, [page, ...]), ...] of _toc.yml."""
+    """[(caption of the part or None, [page, ...]), ...] of _toc.yml, sections after their page."""
+
+    def pages(entries):
+        for entry in entries:
+            yield entry["file"]
+            yield from pages(entry.get("sections", ()))
+
     toc = yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
-    parts = [
-        (part["caption"], [chapter["file"] for chapter in part["chapters"]])
-        for part in toc["parts"]
-    ]
+    parts = [(part["caption"], list(pages(part["chapters"]))) for part in toc["parts"]]
     return [(None, [toc["root"]]), *parts]
 
 
@@ -138,19 +103,23 @@ def write(site, parts, target, browser, title, subtitle=""):
     if missing := [str(file) for file in files.values() if not file.is_file()]:
         raise PressError(f"not built: {', '.join(missing)}. Build the site first: `make book`")
     addresses = {file.as_uri(): page for page, file in files.items()}
-    wanted = linked_anchors(files, addresses)
     printed, headings, first, before = {}, {}, {}, 0
     with browser.new_context(viewport=VIEWPORT, color_scheme="light") as context:
         tab = context.new_page()
         tab.emulate_media(media="print")
         for page, file in tqdm(files.items(), "printing", unit="page", disable=None):
             tab.goto(file.as_uri())
-            headings[page] = tab.evaluate(PREPARE, sorted(wanted[page]))
+            headings[page] = tab.evaluate(PREPARE)
             name = json.dumps(headings[page][0]["title"], ensure_ascii=False)
-            tab.add_style_tag(content=FOOT.format(before=before, title=name))
+            tab.add_style_tag(content=FOOT.render(before=before, title=name))
             printed[page], first[page] = sheets(tab), before
             before += len(printed[page].pages)
-        tab.set_content(front(title, subtitle, parts, files, headings, first))
+        tab.set_content(
+            FRONT.render(
+                title=title, subtitle=subtitle, parts=parts, files=files, headings=headings,
+                first=first,
+            )
+        )  # fmt: skip
         cover = sheets(tab)
     writer = join(cover, printed, addresses, parts, headings)
     writer.add_metadata({"/Title": title})
@@ -161,17 +130,6 @@ def write(site, parts, target, browser, title, subtitle=""):
     return len(writer.pages)
 
 
-def linked_anchors(files, addresses):
-    """{page: anchors of it that other pages lead to}."""
-    wanted = {page: set() for page in files}
-    for page, file in files.items():
-        for link in re.findall(r'href="([^"]*#[^"]+)"', file.read_text("utf-8")):
-            address, anchor = urldefrag(urljoin(file.as_uri(), unescape(link)))
-            if addresses.get(address, page) != page:
-                wanted[addresses[address]].add(unquote(anchor))
-    return wanted
-
-
 def sheets(tab):
     """What a browser's tab shows, printed; a pypdf reader."""
     from pypdf import PdfReader
@@ -179,17 +137,6 @@ def sheets(tab):
     side = f"{MARGIN_MM}mm"
     margin = {"top": side, "bottom": f"{FOOT_MM}mm", "left": side, "right": side}
     return PdfReader(BytesIO(tab.pdf(format="A4", print_background=True, margin=margin)))
-
-
-def front(title, subtitle, parts, files, headings, first):
-    """HTML of the title and of the table of contents."""
-    rows = []
-    for caption, pages in parts:
-        rows += [f"<h2>{escape(caption)}</h2>"] if caption else []
-        for page in pages:
-            name, number = escape(headings[page][0]["title"]), first[page] + 1
-            rows.append(f'<a href="{files[page].as_uri()}">{name}<i></i>{number}</a>')
-    return FRONT.format(title=escape(title), subtitle=escape(subtitle), rows="".join(rows))
 
 
 def join(cover, printed, addresses, parts, headings):

@@ -1,151 +1,150 @@
-"""The recorded runs as the site reads them: chapters.yml, results/, what is stale, what was before.
-
-A result is stale when the code that wrote it has changed since (`labutils.notebooks.fingerprint`).
-"""
+"""The recorded runs as the site shows them: what is stale, what was before, and the downloads."""
 
 import csv
 import io
 import json
-from datetime import datetime
-from functools import cache
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
 
-import yaml
-
-from press import staleness
+from labutils.claims import Record
+from labutils.statistics import VERDICTS
+from press import catalogue, staleness
+from press.records import read_history, read_record
 
 PROFILES = ("small", "full")  # smoke runs prove nothing about claims
-VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not judged")
-PAGE = "book/scoreboard"
 
 
-def chapters(root):
-    return yaml.safe_load((root / "book/chapters.yml").read_text("utf-8"))
+@dataclass(frozen=True)
+class Run:
+    """A record with what is derived from it when it is shown."""
 
+    theme: catalogue.Theme
+    paper: catalogue.Paper
+    record: Record
+    stale: bool
 
-def of_chapter(root, name):
-    """The records of one chapter by profile, each with `stale` added."""
-    found = {}
-    for profile in PROFILES:
-        for path in root.glob(f"results/*/{name}.{profile}.json"):
-            record = json.loads(path.read_text("utf-8"))
-            record["stale"] = record["fingerprint"] != fingerprint(root, name)
-            found[profile] = record
-    return found
+    @cached_property
+    def verdicts(self):
+        return self.record.verdicts()
 
+    def counts(self, source):
+        """{verdict: number} of the claims of a source, without verdicts that do not occur."""
+        return count(self.verdicts[c.id].verdict for c in self.record.claims if c.source == source)
 
-def superseded(root, name):
-    """The runs of a chapter whose records were replaced since, the newest first."""
-    found = []
-    for profile in PROFILES:
-        for path in root.glob(f"results/*/{name}.{profile}.history.jsonl"):
-            lines = path.read_text("utf-8").splitlines()
-            found += [json.loads(line) for line in lines if line.strip()]
-    return sorted(found, key=lambda run: run["finished"], reverse=True)
-
-
-def all_runs(root):
-    """[(chapter, profile, record), ...] of every recorded run, in the order of the book."""
-    return [
-        (chapter, profile, record)
-        for chapter in chapters(root)
-        for profile, record in of_chapter(root, chapter["name"]).items()
-    ]
+    def anchor(self, claim):
+        """The permanent anchor of a claim on the page of its theme."""
+        end = "" if self.record.profile == "small" else f"-{self.record.profile}"
+        return f"claim-{self.paper.slug}-{claim.id}{end}"
 
 
 @cache
-def fingerprint(root, chapter):
-    """Fingerprint of the chapter's code as it stands; None if it cannot be found."""
-    return staleness.fingerprint(chapter, root)
+def themes(root):
+    """The themes of the catalogue that have a notebook, in the order of the book."""
+    return [theme for theme in catalogue.load(root).themes if theme.notebooks]
 
 
-def count(claims):
-    """{verdict: number of claims}, without verdicts that do not occur."""
-    counts = {verdict: 0 for verdict in VERDICTS}
-    for claim in claims:
-        counts[claim["verdict"]] += 1
-    return {verdict: number for verdict, number in counts.items() if number}
+def notebooks(root):
+    """[(theme, paper), ...] of all notebooks, in the order of the book."""
+    return [(theme, paper) for theme in themes(root) for paper in theme.notebooks]
 
 
-def claim_id(chapter, profile, claim):
-    """The permanent anchor of a claim on the scoreboard."""
-    return f"claim-{chapter}-{claim['id']}" + ("" if profile == "small" else f"-{profile}")
+@cache
+def all_runs(root):
+    """Every recorded run, in the order of the book."""
+    found = []
+    for theme, paper in notebooks(root):
+        code = staleness.fingerprint(paper.slug, root)
+        records = (read_record(paper.slug, profile, root) for profile in PROFILES)
+        found += [Run(theme, paper, r, r.fingerprint != code) for r in records if r]
+    return found
+
+
+def runs(root, paper):
+    """{profile: Run} of what is recorded of a notebook."""
+    found = (run for run in all_runs(root) if run.paper == paper)
+    return {run.record.profile: run for run in found}
+
+
+def shown(root, docname):
+    """The run whose outputs the page of a notebook shows, of profile small; None without one."""
+    found = (run for run in all_runs(root) if run.paper.docname == docname)
+    return next((run for run in found if run.record.profile == "small"), None)
+
+
+def superseded(root, paper):
+    """The runs of a notebook whose records were replaced since, the newest first."""
+    found = [old for profile in PROFILES for old in read_history(paper.slug, profile, root)]
+    return sorted(found, key=lambda old: old.finished, reverse=True)
+
+
+def count(verdicts):
+    """{verdict: number}, in the order of VERDICTS, without those that do not occur."""
+    counts = Counter(verdicts)
+    return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
 
 def day(timestamp):
-    return datetime.fromisoformat(timestamp).date().isoformat()
-
-
-def duration(seconds):
-    """Seconds as people say them; an em dash is not a time, so None reads as unknown."""
-    if seconds is None:
-        return "time unknown"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    return timestamp[: len("2026-01-31")]
 
 
 # --- downloads -----------------------------------------------------------------------------------
 
-COLUMNS = (
-    "chapter", "profile", "claim", "statement", "where", "paper_value", "paper_unit",
-    "paper_source", "first_arm", "second_arm", "direction", "margin", "unit", "first_mean",
-    "second_mean", "difference", "low", "high", "confidence", "n", "verdict", "stale", "finished",
-    "device", "python", "torch", "labutils", "code",
-)  # fmt: skip
-
 
 def as_csv(root):
     """Every claim of every recorded run, one in a line, with unrounded numbers."""
+    rows = [row(run, claim) for run in all_runs(root) for claim in run.record.claims]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(stream, rows[0] if rows else ["notebook"], lineterminator="\n")
     writer.writeheader()
-    for chapter, profile, record in all_runs(root):
-        environment = record["environment"]
-        for claim in record["claims"]:
-            paper, difference = claim["paper"] or {}, claim["difference"] or {}
-            first, second = claim["arms"]
-            mean = {arm: sum(values) / len(values) for arm, values in claim["values"].items()}
-            writer.writerow(
-                {
-                    "chapter": chapter["name"],
-                    "profile": profile,
-                    "claim": claim["id"],
-                    "statement": claim["statement"],
-                    "where": claim["where"],
-                    "paper_value": paper.get("value"),
-                    "paper_unit": paper.get("unit"),
-                    "paper_source": paper.get("source"),
-                    "first_arm": first,
-                    "second_arm": second,
-                    "direction": claim["direction"],
-                    "margin": claim["margin"],
-                    "unit": claim["unit"],
-                    "first_mean": mean[first],
-                    "second_mean": mean[second],
-                    "difference": difference.get("mean"),
-                    "low": difference.get("low"),
-                    "high": difference.get("high"),
-                    "confidence": difference.get("confidence"),
-                    "n": difference.get("n"),
-                    "verdict": claim["verdict"],
-                    "stale": record["stale"],
-                    "finished": record["finished"],
-                    "device": environment["device"],
-                    "python": environment["python"],
-                    "torch": environment["torch"],
-                    "labutils": environment["labutils"],
-                    "code": record["fingerprint"],
-                }
-            )
+    writer.writerows(rows)
     return stream.getvalue()
 
 
+def row(run, claim):
+    """{column: value} of a claim; None is an empty field."""
+    record, verdict, paper = run.record, run.verdicts[claim.id], claim.paper or {}
+    difference, environment = claim.difference, record.environment
+    first, second = ((arm, sum(claim.values[arm]) / len(claim.values[arm])) for arm in claim.arms)
+    return {
+        "notebook": record.notebook, "theme": run.theme.slug, "profile": record.profile,
+        "claim": claim.id, "statement": claim.statement, "source": claim.source,
+        "primary": claim.primary, "where": claim.where,
+        **{f"paper_{name}": paper.get(name) for name in ("value", "unit", "source")},
+        "first_arm": first[0], "second_arm": second[0], "direction": claim.direction,
+        "margin": claim.margin, "unit": claim.unit, "first_mean": first[1],
+        "second_mean": second[1], "difference": difference and difference.mean,
+        **{k: difference and getattr(difference, k) for k in ("low", "high", "confidence", "n")},
+        "verdict": verdict.verdict, "p": verdict.p, "adjusted_p": verdict.adjusted,
+        "stale": run.stale, "finished": record.finished,
+        **{name: environment.get(name) for name in ("device", "python", "torch", "labutils")},
+        "code": record.fingerprint,
+    }  # fmt: skip
+
+
 def as_json(root):
-    """All records as they are, and the superseded runs."""
+    """All records as they are, with theme, staleness and verdicts, and the superseded runs."""
     everything = {
-        "records": [record for _, _, record in all_runs(root)],
-        "superseded": [run for c in chapters(root) for run in superseded(root, c["name"])],
+        "records": [
+            asdict(run.record)
+            | {"theme": run.theme.slug, "stale": run.stale}
+            | {"verdicts": {name: asdict(v) for name, v in run.verdicts.items()}}
+            for run in all_runs(root)
+        ],
+        "superseded": [
+            {"notebook": paper.slug, **asdict(old)}
+            for _, paper in notebooks(root)
+            for old in superseded(root, paper)
+        ],
     }
     return json.dumps(everything, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+DOWNLOADS = {"results.csv": as_csv, "results.json": as_json}
+
+
+def write_downloads(app, exception):
+    if not exception and app.builder.format == "html":
+        for name, content in DOWNLOADS.items():
+            (Path(app.outdir) / name).write_text(content(Path(app.srcdir)), "utf-8")

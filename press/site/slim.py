@@ -1,19 +1,16 @@
 """Makes the built site light, after Sphinx has written it. Nothing of what a page shows is lost.
 
-Figures: numbers get two decimals, crowds of points become a picture inside the drawing, and a
-style lets black and white change places in dark mode. Styles: rules for classes that occur nowhere
-are left out. Icons: the fonts keep the few that are used, and the script that would draw them a
-second time is not loaded. Pages: images load when they come near; only the search page loads the
-search index; code carries no marks that no style shows.
+Figures: numbers get two decimals, pictures inside of drawings fewer bytes, and a style lets black
+and white change places in dark mode. Styles: rules for classes that occur nowhere are left out.
+Icons: fonts keep the few that are used, no script draws them again. Pages: images load when they
+come near; only the search page loads the index; code carries no marks that no style shows.
 """
 
 import base64
 import io
 import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
-import resvg_py
 import tinycss2
 from fontTools import subset
 from fontTools.ttLib import TTFont
@@ -25,19 +22,9 @@ from sphinx.highlighting import PygmentsBridge
 THEME_CSS = "styles/pydata-sphinx-theme.css"
 BOOK_THEME_CSS = "styles/sphinx-book-theme.css"
 ICON_FONTS = "vendor/fontawesome/webfonts"
-CROWD, ZOOM, COLOURS = 1000, 2, 64  # points that become a picture; its pixels per unit, its colours
 LONG = 600  # characters of a path
 
-SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-DARK = (
-    "<style>@media (prefers-color-scheme:dark){svg{fill:#dfe5e9}"
-    'path[style*="fill: #ffffff"]{fill:none!important}'
-    '[style*="fill: #000000"]{fill:#dfe5e9!important}'
-    '[style*="stroke: #000000"]{stroke:#dfe5e9!important}'
-    '[style*="fill: #222222"]{fill:#dfe5e9!important}'  # the black of labutils.plots
-    '[style*="stroke: #222222"]{stroke:#dfe5e9!important}'
-    '[style*="stroke: #ffffff"]{stroke:#14181e!important}}</style>'
-)
+DARK = Path(__file__).parents[2] / "book/_templates/figure-dark.css"
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -51,9 +38,7 @@ def slim_figures(folder):
 
 
 def slim(svg):
-    """A drawing by Matplotlib with fewer bytes, a picture for each crowd, and a dark mode."""
-    if svg.count("<use") > CROWD:
-        svg = picture_crowds(svg)
+    """A drawing by Matplotlib with fewer bytes and a dark mode."""
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", "", svg,
                  flags=re.S)  # fmt: skip
     svg = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", svg)).replace(" />", "/>").strip()
@@ -61,7 +46,8 @@ def slim(svg):
     svg = re.sub(r'(?<= )(?:d|x|y|points)="[^"]*"', shorter_numbers, svg)
     svg = re.sub(r"translate\([^)]*\)", shorter_numbers, svg)
     svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", smaller_picture, svg)
-    return re.sub(r"(<svg[^>]*>)", rf"\1{DARK}", svg, count=1)
+    style = f"<style>{' '.join(DARK.read_text('utf-8').split())}</style>"
+    return re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
 
 
 # Signs that follow each other, each clipped by itself to the same area
@@ -93,59 +79,11 @@ def shorter_numbers(match):
 
 
 def smaller_picture(match):
-    """Nearly the same picture in fewer bytes: greys a little blurred, or colours a little fewer."""
-    with Image.open(io.BytesIO(base64.b64decode(match[1]))) as picture:
-        if picture.convert("RGBA").getextrema()[3][0] < 255:  # something shines through
-            return webp(picture)
-        picture = picture.convert("RGB")
-        red, green, blue = picture.split()
-        if red.tobytes() == green.tobytes() == blue.tobytes():
-            return webp(picture, lossless=False, quality=90)
-        return webp(picture.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB"))
-
-
-def webp(picture, **options):
-    """A picture as the address of its own data."""
+    """The same picture in fewer bytes."""
     stream = io.BytesIO()
-    picture.save(stream, "WEBP", **{"lossless": True, "method": 4, **options})
+    with Image.open(io.BytesIO(base64.b64decode(match[1]))) as picture:
+        picture.save(stream, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def picture_crowds(svg):
-    """Replace every collection of many points by a picture of it; axes and words stay drawn."""
-    ET.register_namespace("", SVG)
-    ET.register_namespace("xlink", XLINK)
-    root = ET.fromstring(svg)
-    _, _, width, height = map(float, root.get("viewBox").split())
-    shared = list(root.iter(f"{{{SVG}}}clipPath"))
-    for parent in list(root.iter()):
-        for place, group in enumerate(list(parent)):
-            name = group.get("id") or ""
-            if not name.startswith(("PathCollection", "line2d")):
-                continue
-            if sum(1 for _ in group.iter(f"{{{SVG}}}use")) <= CROWD:
-                continue
-            alone = ET.Element(f"{{{SVG}}}svg", root.attrib)
-            alone.attrib.update(width=f"{width}", height=f"{height}")
-            ET.SubElement(alone, f"{{{SVG}}}defs").extend(shared)
-            alone.append(group)
-            drawn = resvg_py.svg_to_bytes(svg_string=ET.tostring(alone, "unicode"), dpi=96,
-                                          zoom=ZOOM)  # fmt: skip
-            picture = Image.open(io.BytesIO(bytes(drawn)))
-            left, top, right, bottom = picture.getbbox() or (0, 0, 1, 1)
-            data = webp(picture.crop((left, top, right, bottom)).quantize(COLOURS))
-            scale = width / picture.width
-            parent[place] = ET.Element(
-                f"{{{SVG}}}image",
-                {
-                    "x": f"{left * scale:.3f}",
-                    "y": f"{top * scale:.3f}",
-                    "width": f"{(right - left) * scale:.3f}",
-                    "height": f"{(bottom - top) * scale:.3f}",
-                    f"{{{XLINK}}}href": data,
-                },
-            )
-    return ET.tostring(root, "unicode")
 
 
 # --- pages ---------------------------------------------------------------------------------------
@@ -156,10 +94,6 @@ SEARCH = re.compile(
 )
 # A list whose items are not of the role listitem; the items' own role is out of date as well.
 LIST_ROLES = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
-AS_IT_STANDS = re.compile(
-    r"(<(?:pre|script|style|textarea)\b.*?</(?:pre|script|style|textarea)>)", re.S
-)
-INDENT = re.compile(r"\n\s+(?=<)")
 PICTURE = re.compile(r'<img (?![^>]*loading=)([^>]*src="([^"]*_images/[^"]*)"[^>]*?)\s*/?>')
 
 
@@ -172,9 +106,6 @@ def slim_pages(folder):
         if file != folder / "search.html":
             text = SEARCH.sub("", text)
         text = PICTURE.sub(lambda m, page=file: lazy(m, page), text)
-        parts = AS_IT_STANDS.split(text)
-        parts[::2] = [INDENT.sub("\n", part) for part in parts[::2]]
-        text = "".join(parts)
         if text != old:
             file.write_text(text, "utf-8")
         texts.append(text)

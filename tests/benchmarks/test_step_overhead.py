@@ -15,7 +15,7 @@ def test_both_steps_train_and_only_one_makes_views(make, monkeypatch):
     whole, bare = make(CPU, 16, "cnn")
     made = []
     for module, name in ((benchmark.views, "random_view"), (benchmark.views, "_views"),
-                         (benchmark.randaugment, "strong_augment")):  # fmt: skip
+                         (benchmark.strong, "strong_augment")):  # fmt: skip
         original = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda *a, original=original: made.append(1) or original(*a)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from labutils import augment, training
+from labutils.evaluation import accuracy_of
 
 NUM_STEPS = 40
 
@@ -52,7 +53,7 @@ def run(folder, name, kill_at=None):
 
     def evaluate():
         inputs = augment.normalise(images, [0.5], [0.25])
-        return training.accuracy(model, inputs, labels) + average.module[5].weight.sum().item()
+        return accuracy_of(model, inputs, labels) + average.module[5].weight.sum().item()
 
     history = training.train(
         model, step_loss, NUM_STEPS, optimizer,

@@ -1,4 +1,4 @@
-"""The emoji set: files, licences, splits, compositing; its rebuild; the stamps."""
+"""The emoji set: files, licences, splits, compositing; its rebuild."""
 
 import hashlib
 import json
@@ -44,11 +44,11 @@ def test_all_styles_have_the_stated_pictures_and_checksums():
     assert dataset.concept.dtype == dataset.style.dtype == torch.int64
     assert int(dataset.concept.max()) < len(concepts) == len(dataset.concepts)
     for number, style in enumerate(styles):
-        part = dataset.select(dataset.style == number)
-        assert len(part) == style.pictures
-        assert (part.concept.diff() > 0).all()  # sorted, at most one picture of a concept
-        content = part.rgba.permute(0, 2, 3, 1).contiguous().numpy().tobytes()
-        content += part.concept.numpy().astype("<i2").tobytes()
+        rgba, concept = (x[dataset.style == number] for x in (dataset.rgba, dataset.concept))
+        assert len(rgba) == style.pictures
+        assert (concept.diff() > 0).all()  # sorted, at most one picture of a concept
+        content = rgba.permute(0, 2, 3, 1).contiguous().numpy().tobytes()
+        content += concept.numpy().astype("<i2").tobytes()
         assert hashlib.sha256(content).hexdigest() == style.sha256
     visible = dataset.rgba[:, 3] > 0
     assert visible.flatten(1).any(1).all()
@@ -103,7 +103,7 @@ def test_damaged_file_gives_one_clear_error(tmp_path, monkeypatch):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    monkeypatch.setattr(emoji, "_asset", lambda name: tmp_path / name)
+    monkeypatch.setattr(emoji, "ASSETS", tmp_path)
     emoji._read.cache_clear()
     with pytest.raises(DataError, match="emoji-core.npz.xz.*Install labutils again"):
         emoji.load()
@@ -114,15 +114,6 @@ def test_damaged_file_gives_one_clear_error(tmp_path, monkeypatch):
 def test_load_rejects_other_styles(styles):
     with pytest.raises(ValueError, match="style"):
         emoji.load(styles)
-
-
-def test_select_takes_indices_and_masks(core):
-    assert torch.equal(core.select([3, 1]).concept, core.concept[[3, 1]])
-    assert torch.equal(core.select(core.style == 1).rgba, core.rgba[core.style == 1])
-    assert len(core.select([])) == 0
-    with pytest.raises(TypeError, match="integer"):
-        core.select(torch.tensor([0.5]))
-    assert core.to("cpu").style_names == core.style_names
 
 
 # Compositing
@@ -233,7 +224,6 @@ def test_splits_depend_on_the_generator_only(core):
         ({"held_out_styles": emoji.CORE[:3] + ("twemoji",)}, "to train on"),
         ({"concept_share": 1.0}, "concept_share"),
         ({"combination_share": -0.1}, "combination_share"),
-        ({"generator": None}, "generator"),
     ],
 )
 def test_splits_rejects(core, arguments, message):
@@ -331,79 +321,19 @@ def test_rebuild_renders_a_few_icons(make):
 def test_rebuild_writes_files_that_load_reads_back(make, core, tmp_path, monkeypatch):
     concepts = json.loads((ASSETS / "emoji.json").read_text(encoding="utf-8"))["concepts"]
     everything = emoji.load(emoji.STYLES)
-    few = everything.select(everything.concept < 40)
-    pictures = {
-        name: (p.rgba.permute(0, 2, 3, 1).numpy(), p.concept.numpy())
-        for number, name in enumerate(emoji.STYLES)
-        if (p := few.select(few.style == number))
-    }
+    few = everything.concept < 40
+    pictures = {}
+    for number, name in enumerate(emoji.STYLES):
+        if len(chosen := (few & (everything.style == number)).nonzero()[:, 0]):
+            pixels = everything.rgba[chosen].permute(0, 2, 3, 1).numpy()
+            pictures[name] = pixels, everything.concept[chosen].numpy()
     licence = {"title": "T", "spdx": "MIT", "url": "u"}
     info = {"name": "n", "author": {"name": "a", "url": "u"}, "license": licence}
     make["write"](tmp_path, concepts, pictures, dict.fromkeys(emoji.STYLES, info))
-    monkeypatch.setattr(emoji, "_asset", lambda name: tmp_path / name)
+    monkeypatch.setattr(emoji, "ASSETS", tmp_path)
     emoji._read.cache_clear()
     again = emoji.load(emoji.STYLES)
     emoji._read.cache_clear()
-    assert torch.equal(again.rgba, few.rgba)
-    assert torch.equal(again.concept, few.concept)
-    assert torch.equal(again.style, few.style)
-
-
-# Stamps
-
-
-def write_stamp(folder: Path, name: str, caption: str | None, size=(40, 20)) -> None:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if name.endswith(".svg"):
-        path.write_text(SVG.format('width="20" height="10" fill="#00f"'))
-    else:
-        Image.new("RGBA", size, (255, 0, 0, 255)).save(path)
-    if caption is not None:
-        path.with_suffix(".txt").write_text(f"{caption}\nde.utf8=Etwas.\n", encoding="utf-8")
-
-
-def test_stamps_reads_pictures_sentences_and_groups(tmp_path):
-    write_stamp(tmp_path, "animals/birds/robin.png", "A robin – red.")
-    write_stamp(tmp_path, "animals/birds/robin_mirror.png", None)
-    write_stamp(tmp_path, "food/apple.png", "An apple.", size=(10, 30))
-    write_stamp(tmp_path, "food/empty.png", "")
-    found = emoji.stamps(tmp_path)
-    assert found.captions == ("A robin – red.", "An apple.")
-    assert found.groups == ("animals", "food")
-    assert found.names == ("animals/birds/robin", "food/apple")
-    assert found.rgba.shape == (2, 4, 32, 32)
-    # A picture twice as wide as high fills the middle half.
-    assert (found.rgba[0, :, 8:24] == torch.tensor([255, 0, 0, 255]).view(4, 1, 1)).all()
-    assert (found.rgba[0, :, :8] == 0).all()
-
-
-def test_stamps_renders_drawings(tmp_path):
-    pytest.importorskip("resvg_py", reason="resvg-py renders the drawings")
-    write_stamp(tmp_path, "animals/whale.svg", "A whale.")
-    found = emoji.stamps(tmp_path)
-    assert (found.rgba[0, :, 10:22] == torch.tensor([0, 0, 255, 255]).view(4, 1, 1)).all()
-
-
-def test_stamps_prefers_pixels_to_drawings(tmp_path):
-    write_stamp(tmp_path, "food/apple.svg", "An apple.")
-    write_stamp(tmp_path, "food/apple.png", "An apple.")
-    assert emoji.stamps(tmp_path).rgba[0, 0].max() == 255  # the red of the PNG
-
-
-def test_stamps_gives_clear_errors(tmp_path):
-    with pytest.raises(DataError, match="apt-get install tuxpaint-stamps-default"):
-        emoji.stamps(tmp_path / "nothing")
-    write_stamp(tmp_path, "food/apple.png", "An apple.")
-    (tmp_path / "food/apple.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"apple\.png: cannot be read"):
-        emoji.stamps(tmp_path)
-
-
-@pytest.mark.skipif(not emoji.STAMPS_FOLDER.is_dir(), reason="no system package of the stamps")
-def test_stamps_of_the_system():
-    pytest.importorskip("resvg_py", reason="resvg-py renders the drawings")
-    found = emoji.stamps()
-    assert len(found) > 900
-    assert "A red kangaroo." in found.captions
-    assert {"animals", "food", "vehicles"} <= set(found.groups)
+    assert torch.equal(again.rgba, everything.rgba[few])
+    assert torch.equal(again.concept, everything.concept[few])
+    assert torch.equal(again.style, everything.style[few])

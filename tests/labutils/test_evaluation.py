@@ -50,22 +50,6 @@ def test_probe_of_one_example_per_class_and_constant_features():
     assert probe(features).isfinite().all()
 
 
-def test_strength_is_chosen_on_validation_and_ties_go_to_the_smallest():
-    features, labels = clouds(n=60, spread=3.0)
-    held, held_labels = clouds(n=400, spread=3.0, seed=0)
-    strengths = (10.0, 0.001, 0.1)
-    scores = {}
-    for strength in sorted(strengths):
-        probe = evaluation.linear_probe(features, labels, strength=strength)
-        scores[strength] = evaluation.accuracy(probe(held), held_labels)
-    best = evaluation.choose_strength(features, labels, held, held_labels, strengths=strengths)
-    assert scores[best] == max(scores.values())
-    easy, easy_labels = clouds(spread=0.01)
-    assert evaluation.choose_strength(easy, easy_labels, easy, easy_labels) == 0.01
-    with pytest.raises(ValueError, match="at least one strength"):
-        evaluation.choose_strength(easy, easy_labels, easy, easy_labels, strengths=())
-
-
 def test_neighbours_vote_as_in_lightly():
     bank, bank_labels = clouds(n=500, classes=6)
     features, _ = clouds(n=200, classes=6, seed=1)
@@ -129,3 +113,31 @@ def test_wrong_input_says_what_was_expected():
         evaluation.knn_scores(features, labels, features, num_classes=4, k=3, temperature=0)
     with pytest.raises(ValueError, match=r"\(N, 12\)"):
         evaluation.knn_scores(features, labels, features[:, :3], num_classes=4, k=3)
+
+
+def test_predict_equals_one_big_forward():
+    draw = torch.Generator().manual_seed(5)
+    model = models.build("cnn-tiny", 1, 10, draw).eval()
+    inputs = torch.randn(103, 1, 28, 28, generator=draw)
+    whole = model(inputs)
+    for batch_size in (1, 7, 103, 1000):
+        rows = evaluation.predict(model, inputs, batch_size)
+        torch.testing.assert_close(rows, whole)
+        assert not rows.requires_grad
+    assert evaluation.predict(lambda x: x.double() * 2, inputs, 10).dtype == torch.float32
+
+
+def test_accuracy_by_hand():
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            assert not self.training
+            return x
+
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 5.0], [9.0, 0.0, 1.0]])
+    model = Constant()
+    for labels, percent in (([0, 1, 2, 0], 100), ([0, 1, 1, 1], 50), ([1, 0, 0, 0], 25)):
+        assert evaluation.accuracy_of(model, logits, torch.tensor(labels)) == percent
+    assert model.training
+    model.eval()
+    evaluation.accuracy_of(model, logits, torch.tensor([0, 1, 2, 0]))
+    assert not model.training

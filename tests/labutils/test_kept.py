@@ -182,7 +182,7 @@ def test_another_process_finds_the_same_identity(tmp_path):
     import subprocess
 
     argument = {"b": {1, 2, "x"}, "a": (1.5, None)}
-    code = f"from test_jobs import named; print(named(argument={argument}))"
+    code = f"from test_kept import named; print(named(argument={argument}))"
     folders = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
     found = {
         subprocess.run(

@@ -1,11 +1,9 @@
-"""Few labels per class and the moving average of a network."""
+"""Stratified sets, and few labels per class."""
 
 import pytest
 import torch
-from torch import nn
 
-from labutils.data import few_labels
-from labutils.training import MovingAverage
+from labutils.data import few_labels, stratified_split
 
 
 def generator(seed=0):
@@ -48,79 +46,28 @@ def test_few_labels_names_the_class_that_is_too_small():
         few_labels(torch.tensor([0, 0, 0, 3, 3]), 3, generator())
 
 
-class Net(nn.Module):
-    """Two parameters of known values and a batch norm with its buffers."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor([100.0, -100.0]))
-        self.bn = nn.BatchNorm1d(2)
-
-
-def set_to(net, step):
-    with torch.no_grad():
-        net.weight.copy_(torch.tensor([float(step), float(step) ** 2]))
-        net.bn.running_mean.fill_(step)
-        net.bn.num_batches_tracked.fill_(step)
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999])
-def test_moving_average_equals_its_closed_form(decay):
-    """m_T = sum_t (1 - d_t) prod_{s > t} d_s w_t, d_t = min(1 - 1/t, decay)."""
-    net, steps = Net(), 30
-    average = MovingAverage(net, decay)
-    for step in range(1, steps + 1):
-        set_to(net, step)
-        average.update(net)
-    decays = [min(1 - 1 / t, decay) for t in range(1, steps + 1)]
-    shares = []
-    for t in range(steps):
-        share = 1 - decays[t]
-        for later in decays[t + 1 :]:
-            share *= later
-        shares.append(share)
-    assert sum(shares) == pytest.approx(1)  # nothing is left of the initial weights
-    expected = [sum(s * (t + 1) ** power for t, s in enumerate(shares)) for power in (1, 2)]
-    assert average.module.weight.tolist() == pytest.approx(expected, rel=1e-5)
+def test_stratified_split_properties():
+    for trial in range(200):
+        draw = generator(trial)
+        n = int(torch.randint(1, 300, (), generator=draw))
+        classes = int(torch.randint(1, 12, (), generator=draw))
+        labels = torch.randint(classes, (n,), generator=draw)
+        cut = torch.randint(n + 1, (2,), generator=draw).sort().values.tolist()
+        sizes = (cut[0], cut[1] - cut[0], n - cut[1])
+        splits = stratified_split(labels, sizes, draw)
+        assert [len(split) for split in splits] == list(sizes)
+        assert torch.equal(torch.cat(splits).sort().values, torch.arange(n))
+        share = labels.bincount(minlength=classes) * sizes[0] / n
+        assert ((labels[splits[0]].bincount(minlength=classes) - share).abs() < 1).all()
 
 
-def test_the_plain_mean_comes_first():
-    net = Net()
-    average = MovingAverage(net, 0.99)
-    for step in range(1, 11):
-        set_to(net, step)
-        average.update(net)
-    assert average.module.weight[0].item() == pytest.approx(5.5)
+def test_stratified_split_rounds_at_random():
+    labels = torch.arange(100) % 10
+    firsts = {int(labels[stratified_split(labels, [1], generator(s))[0]]) for s in range(200)}
+    assert firsts == set(range(10))
 
 
-def test_buffers_are_copied_and_the_network_is_left_alone():
-    net = Net()
-    average = MovingAverage(net, 0.9)
-    for step in (1, 2, 3):
-        set_to(net, step)
-        average.update(net)
-    assert average.module.bn.running_mean.tolist() == [3, 3]
-    assert average.module.bn.num_batches_tracked == 3
-    assert net.weight.tolist() == [3, 9]
-    assert net.weight.requires_grad
-    assert not any(p.requires_grad for p in average.module.parameters())
-
-
-def test_a_saved_average_goes_on_as_if_nothing_had_happened():
-    net = Net()
-    whole, first = MovingAverage(net, 0.9), MovingAverage(net, 0.9)
-    for step in range(1, 9):
-        set_to(net, step)
-        whole.update(net)
-        if step == 4:
-            second = MovingAverage(net, 0.9)
-            second.load_state_dict(first.state_dict())
-            first = second
-        first.update(net)
-    assert torch.equal(first.module.weight, whole.module.weight)
-
-
-@pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5])
-def test_moving_average_refuses_an_impossible_decay(decay):
-    with pytest.raises(ValueError, match="0 <= decay < 1"):
-        MovingAverage(Net(), decay)
+@pytest.mark.parametrize("sizes", [(5, 6), (-1, 3), (11,)])
+def test_impossible_sizes_are_refused(sizes):
+    with pytest.raises(ValueError, match="cannot split 10"):
+        stratified_split(torch.zeros(10, dtype=torch.int64), sizes, generator())

@@ -1,9 +1,8 @@
-"""The training loop: resumed runs, clear stops, an honest clock, evaluation."""
+"""The training loop: resumed runs, clear stops, an honest clock; the moving average."""
 
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from labutils import training
-from labutils.evaluation import accuracy, predict
+from labutils.evaluation import accuracy_of
 from labutils.training import CheckpointError, NonFiniteLossError, train
 
 STEPS = 12
@@ -42,7 +41,7 @@ class Task:
         return F.cross_entropy(self.model(self.inputs[chosen] + 0.1 * noise), self.labels[chosen])
 
     def accuracy(self):
-        return accuracy(self.model, self.inputs, self.labels)
+        return accuracy_of(self.model, self.inputs, self.labels)
 
     def train(self, num_steps=STEPS, loss=None, **options):
         options = {"generators": [self.generator]} | options
@@ -144,8 +143,10 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 def test_checkpoints_are_written_no_more_often_than_asked(tmp_path, monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr(training, "monotonic", lambda: next(clock))
-    steps, save = [], training._save
-    monkeypatch.setattr(training, "_save", lambda *a: (steps.append(a[4]), save(*a)))
+    steps, save = [], training._Run.save
+    monkeypatch.setattr(
+        training._Run, "save", lambda run, path: (steps.append(run.done), save(run, path))
+    )
     Task().train(20, checkpoint=tmp_path / "run.pt", checkpoint_seconds=5)
     assert steps[-1] == 20
     assert len(steps) <= 5
@@ -209,7 +210,7 @@ def test_a_failing_save_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     task = Task()
     with pytest.raises(OSError, match="No space"):
-        training._save(file, {"model": task.model}, [], training.History(torch.zeros(1)), 1, 1, 0.0)
+        training._Run(task.model, task.optimizer, STEPS, [], {}, "float32").save(file)
     assert file.read_bytes() == before
     monkeypatch.undo()
     Task().train(checkpoint=file)
@@ -295,13 +296,13 @@ def test_the_clock_leaves_evaluation_and_saving_out(tmp_path, monkeypatch):
     """A step takes a second, an evaluation 100 and a checkpoint 1000, on a clock of our own."""
     now = [50.0]
     monkeypatch.setattr(training, "perf_counter", lambda: now[0])
-    save = training._save
+    save = training._Run.save
 
     def slow_save(*arguments):
         now[0] += 1000
         save(*arguments)
 
-    monkeypatch.setattr(training, "_save", slow_save)
+    monkeypatch.setattr(training._Run, "save", slow_save)
 
     def run(stop=None):
         task = Task()
@@ -368,28 +369,6 @@ def test_training_learns():
     assert task.accuracy() > before + 10
 
 
-@pytest.mark.parametrize("to_file", [False, True])
-def test_a_headless_run_reports_a_plain_line_a_minute(tmp_path, monkeypatch, capfd, to_file):
-    file = tmp_path / "log"
-    monkeypatch.setenv("LABUTILS_HEADLESS", str(file) if to_file else "1")
-    now = [1000.0]
-    monkeypatch.setattr(training.plain_tqdm, "monitor_interval", 0)
-    bar = training.progress_bar(40, "a run")
-    bar._time = lambda: now[0]
-    bar.start_t = bar.last_print_t = now[0]
-    for _ in range(40):
-        now[0] += 10
-        bar.update()
-    bar.close()
-    out, err = capfd.readouterr()
-    lines = (file.read_text() if to_file else err).splitlines()
-    assert out == ""
-    assert not (to_file and err)
-    assert 5 <= len(lines) <= 6  # 400 s
-    assert re.fullmatch(r"a run: 6 of 40 after 01:00, 05:\d\d left", lines[0])
-    assert not any("\r" in line or not line for line in lines)
-
-
 def test_progress_bar_with_a_head_and_short_runs_without(monkeypatch, capfd):
     monkeypatch.setenv("LABUTILS_HEADLESS", "1")
     Task().train(description="a run")
@@ -399,31 +378,82 @@ def test_progress_bar_with_a_head_and_short_runs_without(monkeypatch, capfd):
     assert "a run" in capfd.readouterr().err
 
 
-# --- evaluation ----------------------------------------------------------------------------------
+# --- moving average -------------------------------------------------------------------------------
 
 
-def test_predict_equals_one_big_forward():
-    model = Task().model.eval()
-    inputs = torch.randn(103, 5, generator=torch.Generator().manual_seed(5))
-    whole = model(inputs)
-    for batch_size in (1, 7, 103, 1000):
-        rows = predict(model, inputs, batch_size)
-        torch.testing.assert_close(rows, whole)
-        assert not rows.requires_grad
-    assert predict(lambda x: x.double() * 2, inputs, 10).dtype == torch.float32
+class Net(torch.nn.Module):
+    """Two parameters of known values and a batch norm with its buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([100.0, -100.0]))
+        self.bn = torch.nn.BatchNorm1d(2)
 
 
-def test_accuracy_by_hand():
-    class Constant(torch.nn.Module):
-        def forward(self, x):
-            assert not self.training
-            return x
+def set_to(net, step):
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([float(step), float(step) ** 2]))
+        net.bn.running_mean.fill_(step)
+        net.bn.num_batches_tracked.fill_(step)
 
-    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 5.0], [9.0, 0.0, 1.0]])
-    model = Constant()
-    for labels, percent in (([0, 1, 2, 0], 100), ([0, 1, 1, 1], 50), ([1, 0, 0, 0], 25)):
-        assert accuracy(model, logits, torch.tensor(labels)) == percent
-    assert model.training
-    model.eval()
-    accuracy(model, logits, torch.tensor([0, 1, 2, 0]))
-    assert not model.training
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999])
+def test_moving_average_equals_its_closed_form(decay):
+    """m_T = sum_t (1 - d_t) prod_{s > t} d_s w_t, d_t = min(1 - 1/t, decay)."""
+    net, steps = Net(), 30
+    average = training.MovingAverage(net, decay)
+    for step in range(1, steps + 1):
+        set_to(net, step)
+        average.update_parameters(net)
+    decays = [min(1 - 1 / t, decay) for t in range(1, steps + 1)]
+    shares = []
+    for t in range(steps):
+        share = 1 - decays[t]
+        for later in decays[t + 1 :]:
+            share *= later
+        shares.append(share)
+    assert sum(shares) == pytest.approx(1)  # nothing is left of the initial weights
+    expected = [sum(s * (t + 1) ** power for t, s in enumerate(shares)) for power in (1, 2)]
+    assert average.module.weight.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_plain_mean_comes_first():
+    net = Net()
+    average = training.MovingAverage(net, 0.99)
+    for step in range(1, 11):
+        set_to(net, step)
+        average.update_parameters(net)
+    assert average.module.weight[0].item() == pytest.approx(5.5)
+
+
+def test_buffers_are_copied_and_the_network_is_left_alone():
+    net = Net()
+    average = training.MovingAverage(net, 0.9)
+    for step in (1, 2, 3):
+        set_to(net, step)
+        average.update_parameters(net)
+    assert average.module.bn.running_mean.tolist() == [3, 3]
+    assert average.module.bn.num_batches_tracked == 3
+    assert net.weight.tolist() == [3, 9]
+    assert net.weight.requires_grad
+    assert not any(p.requires_grad for p in average.module.parameters())
+
+
+def test_a_saved_average_goes_on_as_if_nothing_had_happened():
+    net = Net()
+    whole, first = training.MovingAverage(net, 0.9), training.MovingAverage(net, 0.9)
+    for step in range(1, 9):
+        set_to(net, step)
+        whole.update_parameters(net)
+        if step == 4:
+            second = training.MovingAverage(net, 0.9)
+            second.load_state_dict(first.state_dict())
+            first = second
+        first.update_parameters(net)
+    assert torch.equal(first.module.weight, whole.module.weight)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5])
+def test_moving_average_refuses_an_impossible_decay(decay):
+    with pytest.raises(ValueError, match="0 <= decay < 1"):
+        training.MovingAverage(Net(), decay)

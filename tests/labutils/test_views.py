@@ -21,9 +21,9 @@ def pictures(n=40, channels=3, size=28, seed=0):
 @pytest.mark.parametrize("size", [28, 33])
 def test_resized_crop_equals_torchvision(channels, size):
     images = pictures(30, channels, size)
-    box = views.crop_boxes(30, size, size, (0.08, 1.0), (3 / 4, 4 / 3), generator())
+    box = views.crop_boxes(30, size, size, views.Recipe(), generator())
     flipped = torch.arange(30) % 2 == 1
-    ours = views.resized_crop(images, *box, flipped=flipped)
+    ours = views._crop(images, torch.arange(30), *box, flipped)
     for n, image in enumerate(images):
         top, left, h, w = (int(values[n]) for values in box)
         theirs = TV.resized_crop(image, top, left, h, w, [size, size], antialias=True)
@@ -34,7 +34,8 @@ def test_resized_crop_equals_torchvision(channels, size):
 def test_the_whole_image_as_crop_changes_nothing():
     images = pictures(4, 1)
     zero, full = torch.zeros(4, dtype=torch.int64), torch.full((4,), 28)
-    assert torch.equal(views.resized_crop(images, zero, zero, full, full), images)
+    same = views._crop(images, torch.arange(4), zero, zero, full, full, zero > 0)
+    assert torch.equal(same, images)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -44,7 +45,8 @@ def test_colour_jitter_equals_torchvision_in_every_order(channels):
     factors = [torch.rand(48, generator=draw) * 1.6 + 0.2 for _ in range(3)]
     hue = torch.rand(48, generator=draw) - 0.5
     order = torch.rand(48, 4, generator=draw).argsort(1)
-    ours = views.colour_jitter(images, *factors, hue, order)
+    change = torch.stack([*(factor - 1 for factor in factors), hue])
+    ours = views._jitter(images.clone(), views._turns(change, order, colour=channels == 3))
     apply = (TV.adjust_brightness, TV.adjust_contrast, TV.adjust_saturation, TV.adjust_hue)
     for n, image in enumerate(images):
         for k in order[n].tolist():
@@ -77,12 +79,12 @@ def test_grey_equals_torchvision():
 
 def test_boxes_follow_torchvisions_distribution():
     n, size = 6000, 28
-    box = views.crop_boxes(n, size, size, (0.08, 1.0), (3 / 4, 4 / 3), generator())
+    box = views.crop_boxes(n, size, size, views.Recipe(), generator())
     torch.manual_seed(0)
     image = torch.zeros(1, size, size)
     peer = transforms.RandomResizedCrop
     theirs = np.array([peer.get_params(image, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(n)])
-    ours = torch.stack(box, 1).numpy()
+    ours = box.T.numpy()
     assert (ours[:, :2] >= 0).all()
     assert (ours[:, :2] + ours[:, 2:] <= size).all()
     for column in range(4):
@@ -95,7 +97,9 @@ def test_boxes_follow_torchvisions_distribution():
 
 
 def test_a_crop_that_never_fits_falls_back_to_the_largest_central_one():
-    top, left, h, w = views.crop_boxes(5, 10, 40, (1.0, 1.0), (1.0, 1.0), generator())
+    top, left, h, w = views.crop_boxes(
+        5, 10, 40, views.Recipe(scale=(1.0, 1.0), aspect=(1.0, 1.0)), generator()
+    )
     assert h.tolist() == w.tolist() == [10] * 5
     assert top.tolist() == [0] * 5
     assert left.tolist() == [15] * 5

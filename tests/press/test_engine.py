@@ -1,22 +1,23 @@
-"""The pipeline on throw-away chapters: what is stored, kept, skipped, reported."""
+"""The engine on throw-away notebooks: what is stored, kept, skipped, tried again, reported."""
 
+import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
-from click.testing import CliRunner
-from throwaway import Book
+from joblib import cpu_count
+from throwaway import Book, record
 
-from labutils import __main__ as command_line
-from press import engine, notebooks, staleness
-from press.__main__ import main
+from labutils.claims import Record
+from press import PressError, engine, notebooks, records, staleness
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -37,102 +38,145 @@ display(SVG(f"<svg xmlns='http://www.w3.org/2000/svg'><metadata>"
 
 THREADS = 'import os\nprint(os.environ["OMP_NUM_THREADS"], os.environ["LABUTILS_PROFILE"])'
 
-# Two of these finish only when they run at the same time.
+# The good notebook and the bad one that waits for it finish only when they run at the same time.
 MEET = """\
 import pathlib, time
-pathlib.Path("{me}.here").touch()
+pathlib.Path({folder!r}, {me!r}).touch()
 end = time.monotonic() + 60
-while not pathlib.Path("{other}.here").exists():
+while not pathlib.Path({folder!r}, {other!r}).exists():
     assert time.monotonic() < end, "alone"
     time.sleep(0.05)"""
 
+WORKER = "import os, psutil, time\nworker = psutil.Process().parent().parent().pid\n"
 
-def bytes_of(book, name, profile="small"):
-    files = [engine.record_path(name, profile, book.root), book.notebook(name)]
+
+def bytes_of(book, name):
+    files = [records.record_path(name, "small", book.root), book.notebook(name)]
     return [file.read_bytes() if file.exists() else None for file in files]
 
 
-def by_chapter(outcomes):
-    return {outcome.chapter: outcome for outcome in outcomes}
+def by_label(outcomes):
+    return {outcome.label: outcome for outcome in outcomes}
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def start(book, *words):
+    """Start the command line in a book."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "press", *words],
+        cwd=book.root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # shells start background jobs with SIGINT ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def working(book):
+    """Processes that still work in the book's folder, those of the tests apart."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            inside = str(book.root) in f"{process.cmdline()} {process.cwd()}"
+            if inside and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+# --- whole notebooks ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A book after one run of good and bad chapters; ``before`` holds the bad ones' files."""
+    """A book after one run of good and bad notebooks, two at a time; `before`: the bad one's files.
+
+    The good one has run before: its record is superseded.
+    """
     book = Book(tmp_path_factory.mktemp("ran") / "a book")
-    book.chapter("01-good", NOISY, FIGURE, THREADS)
-    book.chapter("02-bad", "x = 1", "raise ValueError('wrong \\x1b[31mcolour\\x00')", "y = 2")
-    book.chapter("03-dead", "import os\nos.kill(os.getpid(), 9)", "y = 2")
-    book.write("04-silent", "x = 1")
+    (meeting := book.root / "meeting").mkdir()
+    meet = {"folder": str(meeting), "me": "good", "other": "bad"}
+    book.chapter("good", NOISY, FIGURE, THREADS, MEET.format(**meet))
+    meet |= {"me": "bad", "other": "good"}
+    bad = "raise ValueError('wrong \\x1b[31mcolour\\x00')"
+    book.chapter("bad", MEET.format(**meet), bad, "y = 2")
+    book.chapter("dead", "import os\nos.kill(os.getpid(), 9)", "y = 2")
+    book.write("silent", "x = 1")
+    file = str(book.notebook("edited"))
+    book.chapter(
+        "edited", f"p = __import__('pathlib').Path({file!r})\np.write_text(p.read_text() + ' ')"
+    )
+    notebooks.write_text(record("good").to_json(), records.record_path("good", "small", book.root))
     book.before = {name: bytes_of(book, name) for name in notebooks.chapters(book.root)}
-    book.junit = book.root / "reports" / "junit.xml"
-    outcomes = engine.execute(junit=book.junit, jobs=2, root=book.root)
-    book.outcomes = by_chapter(outcomes)
+    book.outcomes = by_label(engine.execute(jobs=2, root=book.root))
     return book
 
 
 def test_success_stores_notebook_and_record(ran):
-    outcome = ran.outcomes["01-good"]
-    assert outcome.status == "executed"
-    record = engine.read_record("01-good", "small", ran.root)
-    assert record["title"] == "About 01-good"
-    assert record["fingerprint"] == staleness.fingerprint("01-good", ran.root)
-    assert set(record["code"]) == {"notebook", "labutils.helper"}
-    assert 0 < record["duration_s"] < 60
-    assert 30 < record["peak_memory_mb"] < 2000  # a kernel and papermill
-    cells = notebooks.read(ran.notebook("01-good"))["cells"]
-    assert [cell["execution_count"] for cell in cells[1:]] == [1, 2, 3, 4]
-    assert [cell["id"] for cell in cells] == ["title", "c0", "c1", "c2", "c3"]
-    threads = max(1, engine.cores() // 2)
+    outcome = ran.outcomes["good"]
+    assert (outcome.status, outcome.note) == ("executed", "")
+    stored = records.read_record("good", "small", ran.root)
+    assert stored == outcome.record
+    assert stored.title == "About good"
+    assert stored.fingerprint == staleness.fingerprint("good", ran.root)
+    assert stored.code == staleness.fingerprint_parts("good", ran.root)
+    assert 0 < stored.duration_s < 120
+    assert 30 < stored.peak_memory_mb < 2000  # a kernel and papermill
+    cells = notebooks.read(ran.notebook("good"))["cells"]
+    assert [cell["execution_count"] for cell in cells[1:]] == [1, 2, 3, 4, 5]
+    assert [cell["id"] for cell in cells] == ["title", "c0", "c1", "c2", "c3", "c4"]
+    threads = max(1, cpu_count() // 2)
     assert cells[3]["outputs"][0]["text"] == f"{threads} small\n"
 
 
+def test_the_superseded_record_is_in_the_history(ran):
+    (old,) = records.read_history("good", "small", ran.root)
+    assert old.fingerprint == "f"
+    assert records.read_history("bad", "small", ran.root) == []
+
+
 def test_stored_notebook_keeps_nothing_volatile(ran):
-    notebook = notebooks.read(ran.notebook("01-good"))
+    notebook = notebooks.read(ran.notebook("good"))
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
     stream, value = notebook["cells"][1]["outputs"]
     assert stream["text"] == "a line\na line\na line\n100 %\n"
     assert value["data"]["text/plain"] == "<object at 0x...>"
-    assert "papermill" not in ran.notebook("01-good").read_text()
+    assert "papermill" not in ran.notebook("good").read_text()
     (figure,) = notebook["cells"][2]["outputs"]
     assert "<svg" in figure["data"]["image/svg+xml"]
     assert "date" not in figure["data"]["image/svg+xml"]
 
 
-def test_a_figure_is_stored_without_the_value_of_the_last_line():
-    shown = {"output_type": "display_data", "data": {"image/svg+xml": "<svg/>"}, "metadata": {}}
-    value = {"output_type": "execute_result", "data": {"text/plain": "(0, 1)"}, "metadata": {},
-             "execution_count": 1}  # fmt: skip
-    for named in (True, False):
-        metadata = {"mystnb": {"figure": {"name": "fig-a"}}} if named else {}
-        cell = {"cell_type": "code", "id": "a", "metadata": metadata, "source": "ax.set_ylim(0, 1)",
-                "execution_count": 1, "outputs": [value, shown]}  # fmt: skip
-        notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-        (stored,) = engine.stored_form(notebook, notebook)["cells"]
-        kinds = [output["output_type"] for output in stored["outputs"]]
-        assert kinds == (["display_data"] if named else ["execute_result", "display_data"])
-
-
-def test_a_second_run_gives_the_same_bytes(ran):
-    first = ran.notebook("01-good").read_bytes()
-    (outcome,) = engine.execute(["01-good"], force=True, jobs=1, root=ran.root)
+def test_a_second_run_gives_the_same_bytes_with_all_cores(ran):
+    first = ran.notebook("good").read_bytes()
+    (outcome,) = engine.execute(["good"], force=True, root=ran.root)
     assert outcome.status == "executed"
-    threads = f"{max(1, engine.cores() // 2)} small".encode()
-    again = ran.notebook("01-good").read_bytes()
-    assert again.replace(f"{engine.cores()} small".encode(), threads) == first
+    threads = f"{max(1, cpu_count() // 2)} small".encode()
+    again = ran.notebook("good").read_bytes()
+    assert again.replace(f"{cpu_count()} small".encode(), threads) == first
+    assert len(records.read_history("good", "small", ran.root)) == 1  # the same code: no trace
 
 
-@pytest.mark.parametrize("name", ["02-bad", "03-dead", "04-silent"])
+@pytest.mark.parametrize("name", ["bad", "dead", "silent"])
 def test_failure_leaves_stored_files_and_keeps_the_partial_notebook(ran, name):
     assert ran.outcomes[name].status == "failed"
     assert bytes_of(ran, name) == ran.before[name]
-    partial = notebooks.read(engine.failed_path(name, "small", ran.root))
+    partial = notebooks.read(records.failed_path(name, "small", ran.root))
     assert partial["cells"]
     assert f"{name}.failed.ipynb" in ran.outcomes[name].details
 
 
 def test_failure_names_cell_and_error(ran):
-    bad, dead, silent = (ran.outcomes[name] for name in ("02-bad", "03-dead", "04-silent"))
+    bad, dead, silent = (ran.outcomes[name] for name in ("bad", "dead", "silent"))
     assert bad.note.startswith("cell 3: ValueError: wrong")
     assert "raise ValueError" in bad.details
     assert "\x1b" not in bad.note + bad.details
@@ -141,100 +185,59 @@ def test_failure_names_cell_and_error(ran):
     assert silent.note.startswith("no record")
 
 
+def test_an_edit_during_the_run_is_not_overwritten(ran):
+    assert ran.outcomes["edited"].status == "failed"
+    assert "notebooks/theme/edited.ipynb was edited while it ran" in ran.outcomes["edited"].note
+    assert ran.notebook("edited").read_bytes() == ran.before["edited"][1] + b" "
+    assert not records.record_path("edited", "small", ran.root).exists()
+
+
 def test_nothing_is_left_running_or_lying_about(ran):
     assert [p for p in (ran.root / "_build" / "running").iterdir() if p.is_dir()] == []
-    assert sorted(p.name for p in (ran.root / "notebooks").iterdir()) == [
+    assert sorted(p.name for p in ran.notebook("good").parent.iterdir()) == [
         f"{name}.ipynb" for name in sorted(ran.before)
     ]
 
 
-def test_junit_report(ran):
-    suite = ET.parse(ran.junit).getroot().find("testsuite")
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "3", "0")
-    cases = {case.get("name"): case for case in suite.findall("testcase")}
-    assert float(cases["01-good"].get("time")) > 0
-    assert cases["01-good"].find("failure") is None
-    assert cases["02-bad"].find("failure").get("message").startswith("cell 3: ValueError")
-    assert "raise ValueError" in cases["02-bad"].find("failure").text
-
-
-def test_fresh_is_skipped_and_an_edit_makes_stale(ran, capsys):
-    stored = bytes_of(ran, "01-good")
-    helper = ran.root / "labutils" / "helper.py"
-    source = helper.read_text()
-    (outcome,) = engine.execute(["01-good"], root=ran.root)
+def test_what_is_fresh_is_skipped(ran, capsys):
+    stored = bytes_of(ran, "good")
+    (outcome,) = engine.execute(["good"], root=ran.root)
     assert outcome.status == "fresh"
-    assert bytes_of(ran, "01-good") == stored
-    assert engine.why_stale("02-bad", "small", ran.root) == "not run yet"
-    try:
-        helper.write_text(source + "# a comment\n")
-        assert engine.why_stale("01-good", "small", ran.root) is None
-        helper.write_text(source + "y = 1\n")
-        assert engine.why_stale("01-good", "small", ran.root) == "changed since: labutils.helper"
-    finally:
-        helper.write_text(source)
-    text = ran.notebook("01-good").read_text()
-    try:
-        ran.notebook("01-good").write_text(text.replace("range(3)", "range(4)"))
-        assert engine.why_stale("01-good", "small", ran.root) == "changed since: its code cells"
-        ran.notebook("01-good").write_text(text.replace('"execution_count": 2', '"x": 0'))
-        assert "incomplete" in engine.why_stale("01-good", "small", ran.root)
-    finally:
-        ran.notebook("01-good").write_text(text)
+    assert bytes_of(ran, "good") == stored
+    assert "good      fresh" in capsys.readouterr().out
 
 
-def test_status_table(ran):
-    lines = engine.status(ran.root).splitlines()
-    assert len(lines) == 2 + 4 * 3
-    rows = {tuple(line.split()[:2]): " ".join(line.split()[2:]) for line in lines}
-    assert rows["01-good", "small"].startswith("fresh 1 reproduced")
-    assert rows["01-good", "small"].endswith("MB 2026-01-02")
-    assert rows["02-bad", "small"].startswith("not run")
+def test_one_unreadable_notebook_costs_only_itself(book):
+    book.notebook("a").write_text("{")
+    book.write("b", "x = 1")
+    with engine.reserved("b", "small", book.root):
+        outcomes = by_label(engine.execute(root=book.root))
+    assert "a.ipynb is not a Jupyter notebook" in outcomes["a"].note
+    assert "another run of this notebook and profile is under way" in outcomes["b"].note
+    assert {outcome.status for outcome in outcomes.values()} == {"failed"}
 
 
-def test_damaged_record_is_named(book):
-    book.chapter("01-a")
-    file = engine.record_path("01-a", "small", book.root)
-    file.parent.mkdir(parents=True)
-    file.write_text('{"chapter": ')
-    with pytest.raises(engine.PipelineError, match="01-a.json is not a record"):
-        engine.status(book.root)
+def test_an_unknown_notebook_is_refused(book):
+    book.write("a", "1")
+    with pytest.raises(PressError, match="'b'; the notebooks are: a"):
+        engine.execute(["a", "b"], root=book.root)
 
 
-def test_two_chapters_run_side_by_side_and_other_profiles_stay_out_of_place(book):
-    book.chapter("01-a", MEET.format(me="a", other="b"))
-    book.chapter("02-b", MEET.format(me="b", other="a"))
-    before = {name: book.notebook(name).read_bytes() for name in ("01-a", "02-b")}
-    outcomes = by_chapter(engine.execute(profile="smoke", jobs=2, root=book.root))
-    assert {o.status for o in outcomes.values()} == {"executed"}
-    assert {name: book.notebook(name).read_bytes() for name in before} == before
-    assert not (book.root / "results").exists()
-    assert (book.root / "_build" / "results" / "smoke" / "01-a.json").is_file()
-    assert (book.root / "_build" / "executed" / "smoke" / "02-b.ipynb").is_file()
-
-
-def test_memory_keeps_chapters_apart(book, monkeypatch):
-    """Chapters that together need more than there is run one after the other."""
-    log = "import pathlib\nwith open('log', 'a') as f: f.write('in ')"
-    for name in ("01-a", "02-b"):
-        book.chapter(name, log, "import time\ntime.sleep(0.5)", log.replace("in ", "out "))
-    memory = psutil.virtual_memory()._replace(available=3000 * 2**20)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    outcomes = engine.execute(profile="smoke", jobs=2, root=book.root)
-    assert {o.status for o in outcomes} == {"executed"}
-    assert (book.root / "notebooks" / "log").read_text() == "in out in out "
-
-
-def test_time_limit(book):
-    book.chapter("01-a", "x = 1", "import time\ntime.sleep(300)")
-    before = bytes_of(book, "01-a")
-    started = time.monotonic()
-    (outcome,) = engine.execute(timeout=8, root=book.root)
-    assert time.monotonic() - started < 20
-    assert outcome.status == "failed"
-    assert "stopped at the time limit of 8 s" in outcome.note
-    assert bytes_of(book, "01-a") == before
-    assert kernels(book) == []
+def test_lines_say_how_far_a_run_is(book, monkeypatch, capsys):
+    monkeypatch.setattr(engine, "REPORT_S", 0.5)
+    said = "trainings: 5 of 9 after 01:00, 00:48 left"
+    book.chapter(
+        "a",
+        f"import os\nopen(os.environ['LABUTILS_HEADLESS'], 'w').write('10 of 10\\n{said}\\n')",
+        "import time\ntime.sleep(3)",
+    )
+    (outcome,) = engine.execute(root=book.root)
+    assert outcome.status == "executed"
+    first, second, *lines, last = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert first == "a: not run yet"
+    assert second.startswith("a: started at small, ")
+    assert any(re.fullmatch(rf"a: 1 of 3 cells after [\d.]+ s; {said}", line) for line in lines)
+    assert last.startswith("a: executed after ")
 
 
 CHECKPOINT = """\
@@ -244,238 +247,252 @@ resumed = (folder / "half.pt").exists()
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "half.pt").touch()
 print("resumed" if resumed else "from nothing")
-assert resumed or pathlib.Path("go").exists(), 'interrupted'"""
+assert resumed, 'interrupted'"""
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoints(book):
-    def run(**options):
-        (outcome,) = engine.execute(root=book.root, **options)
-        return outcome
-
-    def printed():
-        return notebooks.read(book.notebook("01-a"))["cells"][1]["outputs"][0]["text"]
-
-    book.chapter("01-a", CHECKPOINT)
-    first = run()
+    book.chapter("a", CHECKPOINT)
+    folder = book.root / "_build" / "checkpoints" / "small-a"
+    (first,) = engine.execute(root=book.root)
     assert "interrupted" in first.note
-    second = run()
-    assert (second.status, printed()) == ("executed", "resumed\n")
-    record = engine.read_record("01-a", "small", book.root)
-    assert record["duration_s"] > second.seconds + 0.5 * first.seconds  # both runs count
-    assert not (book.root / "_build" / "checkpoints" / "small-01-a").exists()
-    (book.root / "_build" / "checkpoints" / "small-01-a").mkdir()
-    (book.root / "_build" / "checkpoints" / "small-01-a" / "half.pt").touch()
-    (book.root / "notebooks" / "go").touch()
-    assert run(force=True).status == "executed"
-    assert printed() == "from nothing\n"
+    assert sorted(file.name.split("-")[0] for file in folder.iterdir()) == ["half.pt", "seconds"]
+    (second,) = engine.execute(root=book.root)
+    assert second.status == "executed"
+    printed = notebooks.read(book.notebook("a"))["cells"][1]["outputs"][0]["text"]
+    assert printed == "resumed\n"
+    stored = records.read_record("a", "small", book.root)
+    assert stored.duration_s > second.seconds + 0.5 * first.seconds  # both runs count
+    assert not folder.exists()
 
 
-def test_an_edit_during_the_run_is_not_overwritten(book):
-    edit = "import pathlib\np = pathlib.Path('01-a.ipynb')\np.write_text(p.read_text() + ' ')"
-    book.chapter("01-a", edit)
-    (outcome,) = engine.execute(root=book.root)
-    assert outcome.status == "failed"
-    assert "was edited while it ran" in outcome.note
-    assert book.notebook("01-a").read_text().endswith(" ")
+def test_force_begins_from_nothing(book, monkeypatch):
+    book.chapter("a", "1")
+    folder = book.root / "_build" / "checkpoints" / "small-a"
+    folder.mkdir(parents=True)
+    left = []
+    monkeypatch.setattr(engine, "run_jobs", lambda *_: left.append(folder.exists()))
+    engine.execute(root=book.root)
+    engine.execute(force=True, root=book.root)
+    assert left == [True, False]
 
 
-def kernels(book):
-    """Processes that still work on a chapter of the book."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            inside = str(book.root) in " ".join(process.cmdline()) or (
-                process.cwd() == str(book.root / "notebooks")
-            )
-            if inside and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_killed_run_leaves_everything_as_it_was(book, kind):
-    book.chapter("01-a", "open('running', 'w').close()", "import time\ntime.sleep(300)")
-    record = engine.record_path("01-a", "small", book.root)
-    record.parent.mkdir(parents=True)
-    record.write_text('{"chapter": "01-a", "fingerprint": "old"}')
-    before = bytes_of(book, "01-a")
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "press", "execute"],
-        cwd=book.root,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # shells start background jobs with SIGINT ignored, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    wait_for((book.root / "notebooks" / "running").exists)
+@pytest.mark.parametrize(
+    ("kind", "jobs"), [(signal.SIGKILL, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)]
+)
+def test_a_killed_run_leaves_everything_as_it_was(book, kind, jobs):
+    names = ["a", "b"][:jobs]
+    for name in names:
+        begin = f"open({str(book.root / f'began-{name}')!r}, 'w').close()"
+        book.chapter(name, begin, "import time\ntime.sleep(300)")
+    old = records.record_path("a", "small", book.root)
+    notebooks.write_text(record("a").to_json(), old)
+    before = bytes_of(book, "a")
+    process = start(book, "execute", "--jobs", str(jobs))
+    wait_for(lambda: all((book.root / f"began-{name}").exists() for name in names))
     process.send_signal(kind)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=90)
     assert process.returncode == (-kind if kind == signal.SIGKILL else 130)
-    assert bytes_of(book, "01-a") == before
-    wait_for(lambda: not kernels(book))  # no kernel goes on working for nobody
+    assert bytes_of(book, "a") == before
+    wait_for(lambda: not working(book))  # no kernel goes on working for nobody
     if kind != signal.SIGKILL:
         assert "stopped" in output
         assert "Traceback" not in output
-        assert [p.suffix for p in (book.root / "_build" / "running").iterdir()] == [".lock"]
-    # and the next run starts afresh
-    book.chapter("01-a", "x = 1")
-    (outcome,) = engine.execute(["01-a"], root=book.root)
-    assert outcome.status == "executed"
+    with engine.reserved("a", "small", book.root):  # and the next run starts afresh
+        (folder,) = (p for p in (book.root / "_build" / "running").iterdir() if p.is_dir())
+        assert list(folder.iterdir()) == []
 
 
-def wait_for(condition, seconds=40):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
+# --- seeds ----------------------------------------------------------------------------------------
 
 
-def test_one_run_of_a_chapter_at_a_time(book):
-    book.chapter("01-a", "x = 1")
-    with engine._scratch("01-a", "small", book.root):
-        (outcome,) = engine.execute(root=book.root)
-    assert outcome.status == "failed"
-    assert "another run" in outcome.note
+def merged(book):
+    return Record.read(records.merged_path("a", "small", book.root))
 
 
-def test_unknown_chapter_and_profile(book):
-    book.chapter("01-a")
-    book.chapter("02-b")
-    with pytest.raises(engine.PipelineError, match="'03-c'; the chapters are: 01-a, 02-b"):
-        engine.execute(["01-a", "03-c"], root=book.root)
-    with pytest.raises(engine.PipelineError, match="'big'; the profiles are: smoke, small, full"):
-        engine.execute(profile="big", root=book.root)
+def expected(seeds):
+    rngs = [random.Random(seed) for seed in seeds]
+    return {arm: [r.gauss(m, 0.3) for r in rngs] for arm, m in (("A", 3), ("B", 0))}
 
 
-def command(book, *arguments):
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "press", *arguments],
-        cwd=book.root / "notebooks",
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
+def sweep(book, seeds, **options):
+    outcomes = engine.execute(["a"], seeds=seeds, root=book.root, **options)
+    assert [o.label for o in outcomes] == [f"a, seed {seed}" for seed in seeds]
+    return [o.status for o in outcomes], outcomes
+
+
+def test_a_sweep_tries_again_merges_and_goes_on(book, capsys):
+    log = book.root / "log"
+    book.seeded(
+        "a",
+        f"with open({str(log)!r}, 'a') as f: f.write(f'{{seeds[0]}} ')\nimport pathlib\n"
+        f"once, mended = (pathlib.Path({str(book.root)!r}, name) for name in ('once', 'mended'))\n"
+        "assert seeds[0] != 0 or once.exists() or once.touch(), 'the first try'\n"
+        "assert seeds[0] != 1 or mended.exists(), 'always'",
     )
+    statuses, outcomes = sweep(book, [0, 1], jobs=2)
+    assert statuses == ["executed", "failed"]
+    assert outcomes[1].note == "cell 3: AssertionError: always"
+    assert "_build/executed/small/a.seed-1.failed.ipynb" in outcomes[1].details
+    out = capsys.readouterr().out
+    assert "2 of 2 jobs to run on 2 workers" in out
+    assert "a, seed 0: failed after" in out
+    assert "(cell 3: AssertionError: the first try)" in out
+    assert "trying again: a, seed" in out
+    assert merged(book).seeds == [0]
+    # what is finished is kept; the rest, and more, runs now
+    (book.root / "mended").touch()
+    statuses, _ = sweep(book, [0, 1, 2], jobs=1)
+    assert statuses == ["fresh", "executed", "executed"]
+    assert sorted(log.read_text().split()) == ["0", "0", "1", "1", "1", "2"]
+    (claim,) = merged(book).claims
+    assert claim.values == expected([0, 1, 2])
+    assert merged(book).verdicts()["better"].verdict == "reproduced"
+    assert merged(book).numbers["width"]["values"] == [2.0, 3.0, 4.0]
+    assert merged(book).fingerprint == staleness.fingerprint("a", book.root)
+    assert "The record of 3 seeds is _build/sweep/small/a.json" in capsys.readouterr().out
+    # the book's own files stay as they were
+    assert not (book.root / "results").exists()
+    cells = notebooks.code_cells(notebooks.read(book.notebook("a")))
+    assert all(cell["outputs"] == [] for _, cell in cells)
 
 
-def test_exit_codes_and_one_line_errors(book):
-    book.chapter("01-a", "1 / 0")
-    failed = command(book, "execute", "--profile", "smoke")
-    assert failed.returncode == 1
-    assert "cell 2: ZeroDivisionError" in failed.stdout
-    assert failed.stderr == ""
-    unknown = command(book, "execute", "02-b")
-    assert unknown.returncode == 2
-    assert unknown.stderr == "Error: unknown chapter '02-b'; the chapters are: 01-a\n"
-    assert command(book, "status").returncode == 0
+def test_force_runs_the_seeds_asked_for_and_no_others(book, monkeypatch):
+    book.seeded("a")
+    ran = []
+    monkeypatch.setattr(engine, "run_jobs", lambda jobs, *_: ran.append([j.seed for j in jobs]))
+    for job in engine._jobs("a", "small", [0, 1, 2], book.root):
+        made = record("a", [job.seed], fingerprint=job.fingerprint)
+        engine._store(job, engine.Outcome(job.label, "executed", record=made))
+    assert sweep(book, [0, 1])[0] == ["fresh", "fresh"]
+    assert merged(book).seeds == [0, 1]
+    sweep(book, [1], force=True)
+    assert ran[-2:] == [[1], [1]]  # it failed, and was tried again
+    assert sweep(book, [0, 1, 2])[0] == ["fresh"] * 3  # a failure takes no finished seed away
 
 
-def test_a_package_that_is_missing_is_one_line_that_names_the_environment(monkeypatch, capsys):
-    def needs_more(**_):
-        raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
-
-    monkeypatch.setattr(command_line, "main", needs_more)
-    with pytest.raises(SystemExit) as stopped:
-        command_line.run()
-    assert stopped.value.code == 2
-    assert "numpy is not installed" in (err := capsys.readouterr().err)
-    assert ".venv/bin/python" in err
-
-
-@pytest.mark.parametrize("name", ["execute", "sweep", "book", "data", "status", "setup-cells"])
-def test_help(name):
-    listing = CliRunner().invoke(main, ["--help"]).output
-    assert f"  {name} " in listing
-    assert "..." not in listing.partition("Commands:")[2]  # no summary is cut off
-    shown = CliRunner().invoke(main, [name, "--help"])
-    assert shown.exit_code == 0
-    assert shown.output.startswith(f"Usage: main {name}")
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing_that_was_finished(book):
+    """The worker of seed 1 is killed once; seed 0 is not run again."""
+    book.seeded(
+        "a",
+        WORKER + f"import pathlib\nroot = pathlib.Path({str(book.root)!r})\n"
+        "with open(root / 'log', 'a') as f: f.write(f'{seeds[0]} ')\n"
+        "if seeds[0] == 1 and not (root / 'killed').exists():\n"
+        "    while not list(root.glob('_build/sweep/small/*/seed-0.json')): time.sleep(0.05)\n"
+        "    (root / 'killed').touch()\n"
+        "    os.kill(worker, 9)\n"
+        "    time.sleep(60)",
+    )
+    assert sweep(book, [0, 1], jobs=2)[0] == ["executed", "executed"]
+    assert sorted((book.root / "log").read_text().split()) == ["0", "1", "1"]
+    assert merged(book).claims[0].values == expected([0, 1])
 
 
-def test_a_line_a_minute_tells_cells_and_the_longest_loop(capsys):
-    progress = engine._Progress()
-    progress.live = False
-    said = "trainings: 5 of 9 after 01:00, 00:48 left"
-    run = SimpleNamespace(chapter="01-a", seconds=61.0, done=3, total=9, said=lambda: said)
-    progress.update([run])
-    run.seconds = 70.0
-    progress.update([run])
-    assert capsys.readouterr().out == f"01-a: 3 of 9 cells after 1 min 01 s; {said}\n"
+@pytest.mark.slow
+def test_a_killed_sweep_leaves_nothing_running_and_goes_on(book):
+    book.seeded(
+        "a",
+        f"import pathlib, time\nroot = pathlib.Path({str(book.root)!r})\n"
+        "(root / f'began-{seeds[0]}').touch()\n"
+        "while seeds[0] == 1 and not (root / 'go on').exists(): time.sleep(0.05)",
+    )
+    process = start(book, "sweep", "a", "--seeds", "0,1", "--jobs", "2")
+    began = book.root / "began-1"
+    wait_for(lambda: began.exists() and list(book.root.glob("_build/sweep/small/*/seed-0.json")))
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not working(book))
+    (book.root / "go on").touch()
+    assert sweep(book, [0, 1])[0] == ["fresh", "executed"]
 
 
-def test_durations_in_words():
-    words = [engine.duration(s) for s in (None, 8.26, 59.97, 245, 3599.7, 4320)]
-    assert words == ["-", "8.3 s", "1 min 00 s", "4 min 05 s", "1 h 00 min", "1 h 12 min"]
+def test_a_job_whose_code_is_not_the_workers_is_refused(book, monkeypatch):
+    book.seeded("a")
+    (job,) = engine._jobs("a", "small", [0], book.root)
+    helper = book.root / "labutils" / "helper.py"
+    book.notebook("a").write_text(book.notebook("a").read_text().replace("profile = ", "other = "))
+    outcome = engine.run_job(job)
+    assert (outcome.status, outcome.record) == ("failed", None)
+    assert "changed since this run was started" in outcome.note
+    # a worker that cannot see the book has a package of its own
+    elsewhere = replace(job, root=str(book.root / "nowhere"))
+    assert "differs from the book's" in engine.run_job(elsewhere).note
+    assert helper.exists()
 
 
-# --- book and data -------------------------------------------------------------------------------
-
-FAKE_SPHINX = """\
-import pathlib, sys
-def main():
-    pass
-assert "--warningiserror" in sys.argv
-out = pathlib.Path(sys.argv[sys.argv.index("--path-output") + 1]) / "_build"
-(out / ".doctrees").mkdir(parents=True, exist_ok=True)
-print("reading sources... [ 50%] page")
-{rest}
-(out / "html").mkdir(exist_ok=True)
-(out / "html" / "index.html").touch()
-"""
+# --- a Dask cluster -------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def build(book, monkeypatch):
-    """Build the throw-away book with a stand-in for jupyter-book."""
+def cluster(tmp_path):
+    """A scheduler and two workers of one thread each, as processes: (address, workers)."""
+    distributed = pytest.importorskip("distributed")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    file = tmp_path / "scheduler.json"
 
-    def build(rest=""):
-        package = book.root / "fake" / "jupyter_book" / "cli"
-        package.mkdir(parents=True, exist_ok=True)
-        (package.parent / "__init__.py").touch()
-        (package / "__init__.py").touch()
-        (package / "main.py").write_text(FAKE_SPHINX.format(rest=rest))
-        monkeypatch.setenv("PYTHONPATH", str(book.root / "fake"))
-        return engine.book(book.root)
+    def start(command, *more):
+        command = [
+            sys.executable,
+            "-m",
+            f"distributed.cli.{command}",
+            "--scheduler-file",
+            str(file),
+        ]
+        return subprocess.Popen(
+            [*command, *more], env=environment, cwd=tmp_path,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
-    return build
-
-
-def test_book_prints_the_address(build, book, capsys):
-    page = build()
-    out = capsys.readouterr().out
-    assert (book.root / "_build" / "html" / "index.html").as_uri() in out
-    assert "%20" in page.as_uri()
-    assert f"http.server 8000 --directory '{page.parent}'" in out
-
-
-def test_book_shows_warnings_and_warns_again_next_time(build, book):
-    with pytest.raises(engine.PipelineError, match="intro.md:3: WARNING: no such label"):
-        build("print('intro.md:3: WARNING: no such label', file=sys.stderr); sys.exit(1)")
-    assert not (book.root / "_build" / ".doctrees").exists()
-    assert "WARNING" in (book.root / "_build" / "book.log").read_text()
-
-
-def test_book_shows_the_end_of_the_output_when_it_crashes(build):
-    with pytest.raises(engine.PipelineError, match="KeyError: 'x'"):
-        build("{}['x']")
+    processes = [start("dask_scheduler", "--port", "0", "--no-dashboard")]
+    try:
+        wait_for(file.exists)
+        plain = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
+        workers = [start("dask_worker", *plain) for _ in range(2)]
+        processes += workers
+        address = json.loads(file.read_text())["address"]
+        with distributed.Client(address) as client:
+            client.wait_for_workers(2, timeout=120)
+        yield address, workers
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
-def test_data_table(monkeypatch, capsys):
-    data = pytest.importorskip("labutils.data")
+@pytest.mark.slow
+def test_a_dask_cluster_survives_the_death_of_a_worker_and_runs_whole_notebooks(book, cluster):
+    address, workers = cluster
+    book.seeded(
+        "a",
+        WORKER + f"import pathlib\nroot = pathlib.Path({str(book.root)!r})\n"
+        "with open(root / 'log', 'a') as f: f.write(f'{seeds and seeds[0]} ')\n"
+        "with open(root / 'workers', 'a') as f: f.write(f'{worker} ')\n"
+        "if seeds and seeds[0] == 2 and not (root / 'killed').exists():\n"
+        "    (root / 'killed').touch()\n"
+        "    os.kill(worker, 9)\n"
+        "    time.sleep(60)",
+    )
+    assert sweep(book, range(4), dask=address)[0] == ["executed"] * 4
+    used = set(map(int, (book.root / "workers").read_text().split()))
+    assert used == {worker.pid for worker in workers}
+    wait_for(lambda: sum(worker.poll() is not None for worker in workers) == 1)
+    runs = (book.root / "log").read_text().split()
+    assert set(runs) == {"0", "1", "2", "3"}
+    assert len(runs) <= 6  # at most the job beside the one that died was done twice
+    assert merged(book).claims[0].values == expected(range(4))
+    wait_for(lambda: not working(book))
+    (outcome,) = engine.execute(["a"], dask=address, root=book.root)
+    assert outcome.status == "executed"
+    assert records.why_stale("a", "small", book.root) is None
 
-    def fetch(name):
-        if name == "cifar10":
-            raise data.DataError("no network; run it again")
-        return Path("/somewhere") / name
 
-    monkeypatch.setattr(data, "fetch", fetch)
-    assert engine.fetch_data(["fashion-mnist"])
-    assert not engine.fetch_data(["fashion-mnist", "cifar10"])
-    out, err = capsys.readouterr()
-    assert "fashion-mnist  ready    /somewhere/fashion-mnist" in out
-    assert "cifar10: no network; run it again" in err
-    with pytest.raises(engine.PipelineError, match="unknown data set 'mnist'.*fashion-mnist"):
-        engine.fetch_data(["mnist"])
+def test_a_cluster_that_does_not_answer(book, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+
+    def fail(address, timeout):
+        raise OSError("Timed out trying to connect")
+
+    monkeypatch.setattr(distributed, "Client", fail)
+    book.seeded("a")
+    with pytest.raises(PressError, match="no Dask scheduler answers at tcp://nowhere"):
+        sweep(book, [0], dask="tcp://nowhere:1")

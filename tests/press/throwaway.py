@@ -1,19 +1,46 @@
-"""Throw-away books for the tests of the pipeline."""
+"""Throw-away books for the tests of the press."""
 
 import json
 
+from labutils.claims import Claim, Record
+
+# A notebook's end: two arms drawn from its seeds, saved as a record without importing labutils.
 SAVE = """\
-import json, os, pathlib
-name = "{name}." + os.environ["LABUTILS_PROFILE"] + ".json"
-file = pathlib.Path(os.environ["LABUTILS_RESULTS"], name)
+import json, os, pathlib, random
+record = json.loads({record!r})
+record["profile"] = os.environ["LABUTILS_PROFILE"]
+record["seeds"] = list(globals().get("seeds") or [0, 1, 2])
+rngs = [random.Random(seed) for seed in record["seeds"]]
+for claim in record["claims"]:
+    claim["values"] = {{arm: [r.gauss(m, 0.3) for r in rngs] for arm, m in (("A", 3), ("B", 0))}}
+record["numbers"]["width"]["value"] = 2.0 + record["seeds"][0]
+file = pathlib.Path(os.environ["LABUTILS_RESULTS"], "{name}." + record["profile"] + ".json")
 file.parent.mkdir(parents=True, exist_ok=True)
-claim = {{"id": "one", "verdict": "reproduced"}}
-file.write_text(json.dumps({{"chapter": "{name}", "profile": os.environ["LABUTILS_PROFILE"],
-    "finished": "2026-01-02T03:04:05Z", "claims": [claim], "peak_memory_mb": None}}))"""
+file.write_text(json.dumps(record));"""
+
+
+def record(notebook="a", seeds=(0, 1, 2), rival="B", **changes):
+    """A valid ``Record`` of one claim and one number."""
+    seeds = list(seeds)
+    values = {"A": [1.0 + 0.1 * seed for seed in seeds], rival: [0.0 for _ in seeds]}
+    claim = Claim(
+        "better", f"A beats {rival}", "paper", True, "here", list(values), "greater", 0.0,
+        "points", values, {"value": 3, "source": "Table 1"},
+    )  # fmt: skip
+    given = {
+        "settings": {"n": 1},
+        "environment": {"device": "cpu"},
+        "claims": [claim],
+        "numbers": {"width": {"value": 2.0 + seeds[0], "unit": "cm"}},
+        "finished": "2026-01-02T03:04:05Z",
+        "duration_s": 10.0,
+        "fingerprint": "f",
+    }
+    return Record(notebook=notebook, **{"profile": "small", "seeds": seeds, **given, **changes})
 
 
 class Book:
-    """A book of tiny chapters with a labutils of its own (one module, ``helper``)."""
+    """A book of tiny notebooks with a labutils of its own (one module, ``helper``)."""
 
     def __init__(self, root):
         self.root = root
@@ -28,7 +55,7 @@ class Book:
         return self.root / "notebooks" / "theme" / f"{name}.ipynb"
 
     def write(self, name, *cells):
-        """Write a chapter and return its path; a cell is a source, or its tags and its source."""
+        """Write a notebook and return its path; a cell is a source, or its tags and its source."""
         made = []
         for number, cell in enumerate(cells):
             tags, source = cell if isinstance(cell, tuple) else ("", cell)
@@ -53,5 +80,9 @@ class Book:
         return self.notebook(name)
 
     def chapter(self, name, *cells):
-        """Write a chapter that ends by saving a record."""
-        return self.write(name, *cells, SAVE.format(name=name))
+        """Write a notebook that ends by saving a record."""
+        return self.write(name, *cells, SAVE.format(name=name, record=record(name).to_json()))
+
+    def seeded(self, name, *cells):
+        """Like ``chapter``, with parameters, for sweeps."""
+        return self.chapter(name, ("parameters", 'profile = "small"\nseeds = None'), *cells)

@@ -97,7 +97,7 @@ class Visit:
 
 
 FACTS = """async () => {
-  const formulas = [...document.querySelectorAll('.tex')];
+  const formulas = [...document.querySelectorAll('.math')];
   const pictures = [...document.querySelectorAll('article figure img')].map(
     e => ({lazy: e.loading === 'lazy', width: e.width, loaded: e.naturalWidth > 0}));
   for (const image of document.images) {

@@ -39,16 +39,18 @@ def test_navigation(page, folder):
     page.locator(".bd-sidebar-primary").get_by_role("link", name="Scoreboard").click()
     page.wait_for_url("**/book/scoreboard.html")
     assert page.locator("article h1").inner_text().startswith("Scoreboard")
-    page.get_by_role("link", name="In the chapter").first.click()
-    page.wait_for_url("**/notebooks/*.html#claims")
+    page.locator("table.runs-table a[href*='#claims-of-']").first.click()
+    page.wait_for_url("**/book/themes/*.html#claims-of-*")
+    page.get_by_role("link", name="In the notebook").first.click()
+    page.wait_for_url("**/notebooks/*/*.html#table-of-claims")
     page.locator("a.right-next").click()
     page.locator("article h1").first.wait_for()
 
 
 def test_mathematics_and_figures(page, folder):
-    page.goto((folder / "notebooks/rs2.html").as_uri())
-    assert page.locator(".tex").count() > 10
-    assert page.locator(".tex:not(:has(.katex-html))").count() == 0
+    page.goto((folder / "notebooks/choosing-data/rs2.html").as_uri())
+    assert page.locator(".math").count() > 10
+    assert page.locator(".math:not(:has(.katex-html))").count() == 0
     figure = page.locator("article figure img").first
     figure.scroll_into_view_if_needed()
     figure.evaluate("e => e.decode()")

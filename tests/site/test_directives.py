@@ -1,60 +1,76 @@
-"""What cards, badges and scoreboard say about records that are absent, fresh or stale."""
+"""What cards, badges, themes and scoreboard say about runs that are absent, fresh or stale."""
 
 import json
 import re
+import shutil
 
 import pytest
 from building import build, copy_book
 
+from labutils.claims import Claim, Record
 from press import staleness
 
-CHAPTER = "rs2"
-VERDICTS = ["reproduced", "reproduced", "not reproduced", "inconclusive"]
+CHAPTER, LAB = "rs2", "datm"
+CATALOGUE = """\
+themes:
+- slug: choosing-data
+  title: Choosing data
+  question: Which examples are worth a step?
+  papers:
+  - {slug: rs2, short: RS2, key: okanovic2024repeated, kind: chapter, near: rs2, idea: draw afresh}
+  - {slug: datm, short: DATM, key: guo2024lossless, kind: lab, near: rs2, idea: match them}
+  - {slug: clear, short: CLEAR, key: chen2024automated, kind: lab, near: rs2, idea: filter}
+- slug: image-text
+  title: Images and text
+  question: What can captions teach?
+  papers:
+  - {slug: clip, short: CLIP, key: radford2021learning, kind: chapter, near: clip, idea: match}
+"""
+TOC = """\
+format: jb-book
+root: book/index
+chapters:
+{% for theme in themes if theme.notebooks %}
+  - file: {{ theme.docname }}
+    sections:
+{% for paper in theme.notebooks %}
+      - file: {{ paper.docname }}
+{% endfor %}
+{% endfor %}
+  - file: book/scoreboard
+  - file: book/field-map
+"""
+INDEX = "# Index\n\n```{verdict-strip}\n```\n\n```{chapter-cards}\n```\n"
+HOLDS = {"first": [2.0, 2.1, 2.2], "second": [1.0, 1.0, 1.0]}
+OPEN = {"first": [1.0, 2.0, 0.5], "second": [1.2, 1.0, 1.0]}
+PAGES = {
+    "index": "book/index.html",
+    "theme": "book/themes/choosing-data.html",
+    "board": "book/scoreboard.html",
+    "chapter": f"notebooks/choosing-data/{CHAPTER}.html",
+    "map": "book/field-map.html",
+}
 
 
-def claim(number, verdict):
-    return {
-        "id": f"claim-{number}",
-        "statement": f"Statement number {number} with $r = 1$ %",
-        "where": "Section 4",
-        "paper": {"value": 15.1, "unit": "points", "source": "Figure 3"} if number else None,
-        "arms": ["first", "second"],
-        "direction": "greater",
-        "margin": 0.25,
-        "unit": "points",
-        "values": {"first": [2.0, 3.0, 4.0], "second": [1.0, 1.5, 2.0]},
-        "difference": {"mean": 1.5, "low": 0.25, "high": 2.75, "confidence": 0.95, "n": 3},
-        "verdict": verdict,
-    }
+def claim(number, source="paper", direction="greater", values=HOLDS):
+    paper = {"value": 15.1, "unit": "points", "source": "Figure 3"} if number else None
+    return Claim(
+        f"claim-{number}", f"Statement number {number} at 1 %", source, False, "Section 4",
+        ["first", "second"], direction, 0.0, "points", values, paper,
+    )  # fmt: skip
 
 
-def record(profile, fingerprint):
-    return {
-        "schema": 1,
-        "chapter": CHAPTER,
-        "title": "A title",
-        "profile": profile,
-        "seeds": [0, 1, 2],
-        "finished": "2026-01-31T16:00:00Z",
-        "duration_s": 431.2,
-        "peak_memory_mb": 812,
-        "environment": {
-            "python": "3.11.7",
-            "torch": "2.11.0",
-            "torchvision": "0.26.0",
-            "numpy": "2.4.6",
-            "labutils": "0.1.0",
-            "device": "cpu (a processor, 2 threads)",
-            "platform": "Linux-x86_64",
-        },
-        "fingerprint": fingerprint,
-        "settings": {},
-        "claims": [claim(number, verdict) for number, verdict in enumerate(VERDICTS)],
-        "numbers": {},
-    }
+def record(fingerprint):
+    environment = {"python": "3.11.7", "torch": "2.11.0", "torchvision": "0.26.0", "numpy": "2.4.6",
+                   "labutils": "0.1.0", "device": "cpu (a processor)", "platform": "L"}  # fmt: skip
+    claims = [claim(0), claim(1), claim(2, direction="less"), claim(3, values=OPEN)]
+    return Record(
+        CHAPTER, "small", [0, 1, 2], {}, environment, [*claims, claim(4, "ours")], {},
+        "2026-01-31T16:00:00Z", 431.2, 812, title="A title", fingerprint=fingerprint,
+    )  # fmt: skip
 
 
-def notebook():
+def notebook(name):
     def cell(kind, source, tags=()):
         made = {"cell_type": kind, "id": f"c{len(source)}", "source": source}
         made["metadata"] = {"tags": list(tags)}
@@ -62,7 +78,9 @@ def notebook():
 
     return {
         "cells": [
-            cell("markdown", f"# A chapter\n\n```{{chapter-badges}} {CHAPTER}\n```"),
+            cell(
+                "markdown", f"(ch-{name})=\n# Title of {name}\n\n```{{chapter-badges}} {name}\n```"
+            ),
             cell("markdown", "## What became of the claims"),
             cell("code", "answer = 42", ["claims"]),
         ],
@@ -78,77 +96,113 @@ def text(html):
 
 
 @pytest.fixture(scope="module")
-def states(tmp_path_factory):
-    """{state: {page: html}} of a small book without records, with fresh, and with stale ones."""
+def small(tmp_path_factory):
+    """A small book: a chapter, a lab, and one of each to come."""
     book = copy_book(tmp_path_factory.mktemp("directives") / "book")
-    (book / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/index\nchapters:\n"
-        f"  - file: notebooks/{CHAPTER}\n  - file: book/scoreboard\n  - file: book/how-to-use\n"
-    )
-    index = "# Index\n\n```{chapter-cards}\n```\n"
-    (book / "book/index.md").write_text(index, "utf-8")
-    (book / "book/how-to-use.md").write_text("# Other\n", "utf-8")
-    (book / "notebooks").mkdir(exist_ok=True)
-    (book / f"notebooks/{CHAPTER}.ipynb").write_text(json.dumps(notebook()), "utf-8")
-    for old in (book / "results").rglob("*.json"):
-        old.unlink()
-    found = {}
-    fresh = staleness.fingerprint(CHAPTER, book)
+    for folder in ("notebooks", "results"):
+        shutil.rmtree(book / folder)
+    (book / "book/catalogue.yml").write_text(CATALOGUE, "utf-8")
+    (book / "book/_templates/_toc.yml").write_text(TOC, "utf-8")
+    (book / "book/index.md").write_text(INDEX, "utf-8")
+    for name in (CHAPTER, LAB):
+        file = book / f"notebooks/choosing-data/{name}.ipynb"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(notebook(name)), "utf-8")
+    return book
+
+
+@pytest.fixture(scope="module")
+def states(small):
+    """{state: {page: html}} of the small book without records, with fresh, and with stale ones."""
+    found, fresh = {}, staleness.fingerprint(CHAPTER, small)
     for state, mark in (("absent", None), ("fresh", fresh), ("stale", "0" * 16)):
         if mark:
-            path = book / f"results/small/{CHAPTER}.json"
+            path = small / f"results/choosing-data/{CHAPTER}.small.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record("small", mark)), "utf-8")
+            path.write_text(record(mark).to_json(), "utf-8")
         # The second and third builds reuse the first: what changed must show all the same.
-        status, output = build(book)
+        status, output = build(small)
         assert status == 0, output
-        html = book / "_build/html"
-        found[state] = {
-            page: (html / page).read_text("utf-8")
-            for page in ("book/index.html", "book/scoreboard.html", f"notebooks/{CHAPTER}.html")
-        }
+        html = small / "_build/html"
+        found[state] = {name: (html / page).read_text("utf-8") for name, page in PAGES.items()}
     return found
 
 
 def test_no_record(states):
     pages = states["absent"]
-    assert "not yet run" in text(pages["book/index.html"])
-    assert "Not yet run" in text(pages["book/scoreboard.html"])
-    assert "small: not yet run" in text(pages[f"notebooks/{CHAPTER}.html"])
+    for name in ("index", "theme", "board"):
+        assert "not yet run" in text(pages[name]), name
+    assert "small: not yet run full: not yet run" in text(pages["chapter"])
+    assert "No claim has been put to the test yet." in text(pages["index"])
 
 
-def test_fresh_record(states):
+def test_fresh_record_counts_the_claims_of_the_paper_and_apart_our_own(states):
     pages = states["fresh"]
-    for page in ("book/index.html", f"notebooks/{CHAPTER}.html"):
-        shown = text(pages[page])
-        assert "2 reproduced" in shown
-        assert "1 not reproduced" in shown
-        assert "1 inconclusive" in shown
-        assert "7 min" in shown
-        assert "stale" not in shown
-    board = text(pages["book/scoreboard.html"])
-    assert "first 3.00, second 1.50 points" in board
-    assert "difference +1.50 [+0.25, +2.75] points (95 % interval, n = 3)" in board
-    assert "15.1 points (Figure 3)" in board
-    assert "gives no single number" in board
-    assert "cpu (a processor, 2 threads)" in board
-    assert "finished 2026-01-31" in board
+    for name in ("index", "theme", "chapter"):
+        shown = text(pages[name])
+        assert "✓ 2 reproduced ✗ 1 not reproduced ≈ 1 inconclusive and 1 of our own" in shown, name
+        assert "stale" not in shown.partition("Claims")[0], name
+    for name in ("index", "chapter"):
+        assert "7 min" in text(pages[name])
+    assert "4 claims of 1 paper put to the test" in text(pages["index"])
+
+
+def test_numbers_of_a_fresh_record(states):
+    shown = text(states["fresh"]["theme"]).replace("\xa0", " ").replace("&nbsp;", " ")
+    assert "first 2.10, second 1.00 points" in shown
+    assert "difference +1.10 [+0.85, +1.35] points" in shown
+    assert "(95 % interval, n = 3)" in shown
+    assert re.search(r"15.1 points \(Figure 3\)", shown)
+    assert "gives no single number" in shown
+    shown = text(states["fresh"]["board"])
+    assert "cpu (a processor)" in shown
+    assert "2026-01-31" in shown
 
 
 def test_stale_record_shows_no_verdict_on_cards(states):
     pages = states["stale"]
-    for page, html in pages.items():
-        assert "stale: the code has changed" in text(html), page
-    assert "2 reproduced" not in text(pages["book/index.html"])
+    for name in ("index", "theme", "board", "chapter"):
+        assert "stale: the code has changed" in text(pages[name]), name
+    assert "2 reproduced" not in text(pages["index"])
 
 
-def test_scoreboard_links_to_the_claims_of_the_chapter(states):
-    assert f"../notebooks/{CHAPTER}.html#claims" in states["fresh"]["book/scoreboard.html"]
-    assert 'id="claims"' in states["fresh"][f"notebooks/{CHAPTER}.html"]
+def test_claims_of_a_theme_link_to_those_of_the_notebook_and_badges_back(states):
+    pages = states["fresh"]
+    assert f'href="../../notebooks/choosing-data/{CHAPTER}.html#table-of-claims"' in pages["theme"]
+    assert 'id="table-of-claims"' in pages["chapter"]
+    back = f"book/themes/choosing-data.html#claims-of-{CHAPTER}"
+    assert f'href="../../{back}"' in pages["chapter"]
+    assert f'href="{back.removeprefix("book/")}"' in pages["index"]
+    assert f'id="claims-of-{CHAPTER}"' in pages["theme"]
 
 
 def test_chapters_without_a_notebook_are_in_preparation_and_not_linked(states):
-    page = states["fresh"]["book/index.html"]
-    assert text(page).count("in preparation") == 4
+    page = states["fresh"]["index"]
+    assert text(page).count("in preparation") == 1
     assert "clip.html" not in page
-    assert f"../notebooks/{CHAPTER}.html" in page
+    assert f'href="../notebooks/choosing-data/{CHAPTER}.html"' in page
+
+
+def test_labs_stand_under_their_theme_and_those_to_come_are_named(states):
+    page = states["fresh"]["index"]
+    assert "Choosing data : DATM" in text(page)
+    assert page.count('<li class="chapter-card') == 2
+    theme = text(states["fresh"]["theme"])
+    assert theme.index("Title of rs2") < theme.index("Title of datm")
+    assert "1 lab to come CLEAR (Chen & Mueller 2024): filter" in theme.replace("&amp;", "&")
+
+
+def test_the_map_leads_to_the_notebooks_that_are_there(states):
+    page = states["fresh"]["map"]
+    assert "4 papers in 2 themes: 1 chapter, 1 lab, 2 labs to come" in text(page)
+    assert f'href="../notebooks/choosing-data/{LAB}.html">Title of datm</a>' in page
+    assert "clear.html" not in page
+
+
+def test_a_wrong_catalogue_stops_the_build_with_one_sentence(small, states):
+    (small / "book/catalogue.yml").write_text(CATALOGUE.replace("kind: lab", "kind: lap", 1))
+    status, output = build(small)
+    assert status != 0
+    wrong = "Error: book/catalogue.yml, row 'datm': kind is 'lap'; expected one of chapter, lab"
+    assert output.startswith(wrong)
+    assert "Traceback" not in output

@@ -11,7 +11,7 @@ from fontTools.ttLib import TTFont
 from PIL import Image
 
 from labutils import __version__
-from press import notebooks
+from press import catalogue, notebooks
 
 # What a page may cost. Nothing is compressed on the way: a host that does so sends far less.
 MOST_BYTES, MOST_SECONDS, MOST_SECONDS_SEARCH = 1_500_000, 1.0, 0.3
@@ -183,7 +183,7 @@ def test_images_wait_until_they_are_near(visits, pages):
         assert not all(picture["loaded"] for picture in shown), name
 
 
-@pytest.mark.parametrize("name", ["book/benchmarks", "notebooks/rs2"])
+@pytest.mark.parametrize("name", ["book/benchmarks", "notebooks/choosing-data/rs2"])
 def test_figures_change_with_the_theme(browser, address, name):
     """Words of a figure are dark on light, and light on dark, whatever the system prefers."""
     shades = {}
@@ -235,7 +235,7 @@ def test_only_the_search_page_loads_the_index(visits):
 def test_icons_are_in_the_slim_fonts(browser, address):
     """Every icon of a chapter page has a sign and a font that was loaded."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"{address}/notebooks/rs2.html", wait_until="networkidle")
+    page.goto(f"{address}/notebooks/choosing-data/rs2.html", wait_until="networkidle")
     icons = page.evaluate(
         """async () => {
              await document.fonts.ready;
@@ -261,7 +261,7 @@ def test_signs_before_titles_are_in_the_slim_font(browser, address, site):
     font = TTFont(site / "_static/vendor/fontawesome/webfonts/fa-solid-900.woff2")
     drawn = set(font.getBestCmap())
     page = browser.new_page()
-    page.goto(f"{address}/notebooks/rs2.html")
+    page.goto(f"{address}/notebooks/choosing-data/rs2.html")
     signs = page.evaluate(
         """() => [...document.querySelectorAll('.admonition-title, i, button, summary')].flatMap(
              e => ['::before', '::after'].map(p => getComputedStyle(e, p)).filter(
@@ -280,7 +280,7 @@ def test_terms_lead_to_the_glossary_once(visits, pages):
         targets = [term["href"] for term in facts["terms"]]
         assert targets, name
         assert len(set(targets)) == len(targets), f"{name}: a term is linked twice"
-        assert all(target.startswith("../book/glossary.html#term-") for target in targets)
+        assert all(target.startswith("../../book/glossary.html#term-") for target in targets)
         assert all(len(term["title"]) > 10 for term in facts["terms"])
         assert facts["misplaced"] == []
 
@@ -305,6 +305,7 @@ def test_margin_notes_stand_beside_the_text_or_fold_into_it(browser, show, pages
 
 
 def test_every_page_says_where_it_comes_from(visits):
+    found = catalogue.load(ROOT)
     for name, visit in visits.items():
         if name in ("search.html", "404.html"):
             continue
@@ -313,7 +314,8 @@ def test_every_page_says_where_it_comes_from(visits):
         if name.startswith("notebooks/"):
             assert "Results of this page:" in words or "no record yet" in words
             assert "min to read" in visit.facts["badges"]
-            assert "Cheat sheet" in visit.facts["badges"]
+            chapter = found.paper(PurePosixPath(name).stem).kind == "chapter"
+            assert ("Cheat sheet" in visit.facts["badges"]) == chapter
 
 
 def test_previous_and_next_lead_through_the_book(browser, address, all_pages, site):

@@ -9,7 +9,7 @@ from press.site import pdf
 
 PARTS = [
     (None, ["book/index"]),
-    ("Chapters", ["notebooks/rs2"]),
+    ("Chapters", ["notebooks/choosing-data/rs2"]),
     ("Reference", ["book/glossary", "book/bibliography"]),
 ]
 PAGES = [page for _, pages in PARTS for page in pages]
@@ -45,6 +45,10 @@ def test_all_pages_of_the_table_of_contents():
     pages = [page for _, pages in parts for page in pages]
     assert pages[0] == "book/index"
     assert len(pages) == len(set(pages)) > 15
+    notebooks = (ROOT / "notebooks").glob("*/*.ipynb")
+    assert {page for page in pages if page.startswith("notebooks/")} == {
+        path.relative_to(ROOT).with_suffix("").as_posix() for path in notebooks
+    }
     assert all((ROOT / f"{p}.md").is_file() or (ROOT / f"{p}.ipynb").is_file() for p in pages)
 
 
@@ -94,7 +98,7 @@ def test_links_stay_inside_and_leave_no_path(printed, texts):
 def test_code_and_solutions_are_there_to_the_last_word(printed, texts):
     """Also what the site folds away, and long lines to their ends."""
     whole = "".join("".join(texts).split())
-    source = ROOT / "notebooks/rs2.ipynb"
+    source = ROOT / "notebooks/choosing-data/rs2.ipynb"
     for _, cell in notebooks.code_cells(notebooks.read(source)):
         for line in cell["source"].splitlines():
             # Sheets may end between two lines, not inside of one.
@@ -107,7 +111,13 @@ def test_nothing_is_clipped(browser, site):
     with browser.new_context(viewport=pdf.VIEWPORT) as context:
         page = context.new_page()
         page.emulate_media(media="print")
-        for name in ["notebooks/clip", "book/scoreboard", "book/api", *PAGES]:
+        for name in [
+            "notebooks/image-text/clip",
+            "book/scoreboard",
+            "book/themes/shift",
+            "book/api",
+            *PAGES,
+        ]:
             page.goto((site / f"{name}.html").as_uri())
             page.evaluate(pdf.PREPARE, [])
             assert page.evaluate("document.documentElement.scrollWidth") <= pdf.VIEWPORT["width"]

@@ -1,16 +1,20 @@
-"""Scoreboard, cards and tables of claims against the records in results/."""
+"""Scoreboard, tables of claims and downloads against the records in results/."""
 
 import csv
 import json
 import re
+from dataclasses import asdict
 
 import pytest
 from building import ROOT
 
-from press import engine, notebooks, staleness
+from labutils.claims import Record
+from labutils.statistics import VERDICTS
+from press import staleness
 
 BOARD = "book/scoreboard.html"
 NUMBER = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?(?:e[−+-]?\d+)?")
+ROWS = "rows => rows.map(row => [row.id, [...row.cells].map(cell => cell.innerText)])"
 
 
 def numbers(text):
@@ -24,78 +28,120 @@ def rounded(shown, value):
     return shown == pytest.approx(value, abs=0.00501)
 
 
+def shows(text, p):
+    """Whether a text shows a p-value: three digits of it, or that it is small."""
+    return "< 0.001" in text if p < 0.001 else numbers(text)[0] == pytest.approx(p, abs=0.000501)
+
+
+def anchor(slug, profile, claim):
+    return f"claim-{slug}-{claim.id}" + ("" if profile == "small" else f"-{profile}")
+
+
 @pytest.fixture(scope="module")
 def recorded():
-    """{(chapter, profile): record} of what is stored."""
+    """{(theme, slug, profile): Record} of what is stored."""
     found = {}
-    for profile in ("small", "full"):
-        for file in sorted((ROOT / "results" / profile).glob("*.json")):
-            found[file.stem, profile] = json.loads(file.read_text("utf-8"))
+    for file in sorted((ROOT / "results").glob("*/*.json")):
+        slug, profile = file.stem.rsplit(".", 1)
+        found[file.parent.name, slug, profile] = Record.read(file)
     assert found
     return found
 
 
+@pytest.fixture(scope="module")
+def themes(recorded):
+    return sorted({theme for theme, _, _ in recorded})
+
+
 @pytest.fixture
-def board(browser, address):
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.goto(f"{address}/{BOARD}")
-    yield page
-    page.close()
+def at(browser, address):
+    """at(page of the site): a tab that shows it."""
+    tabs = []
+
+    def at(name):
+        tabs.append(browser.new_page(viewport={"width": 1400, "height": 900}))
+        tabs[-1].goto(f"{address}/{name}")
+        return tabs[-1]
+
+    yield at
+    for tab in tabs:
+        tab.close()
 
 
-def anchor(chapter, profile, claim):
-    return f"claim-{chapter}-{claim['id']}" + ("" if profile == "small" else f"-{profile}")
+def test_every_claim_has_a_row_with_its_numbers_on_the_page_of_its_theme(at, recorded, themes):
+    for theme in themes:
+        page = at(f"book/themes/{theme}.html")
+        rows = dict(page.locator("table.claims-table tbody tr").evaluate_all(ROWS))
+        expected = set()
+        for (place, slug, profile), record in recorded.items():
+            if place != theme:
+                continue
+            fresh = record.fingerprint == staleness.fingerprint(slug, ROOT)
+            for claim in record.claims:
+                name = anchor(slug, profile, claim)
+                expected.add(name)
+                assert name in rows, "no permanent link"
+                check_row(rows[name], profile, record, claim)
+                assert ("stale" in rows[name][5]) == (not fresh)
+        assert set(rows) == expected
 
 
-def test_every_claim_has_a_row_with_its_numbers(board, recorded):
-    rows = dict(
-        board.locator("table.claims-table tbody tr").evaluate_all(
-            "rows => rows.map(row => [row.id, [...row.cells].map(cell => cell.innerText)])"
+def check_row(row, profile, record, claim):
+    statement, whose, paper, ours, p, shown = row
+    verdict, difference = record.verdicts()[claim.id], claim.difference
+    assert shown.split("\n")[0].split(" stale")[0] == f"{shown[0]} {verdict.verdict}"
+    assert claim.statement in statement.replace("\xa0", " ")
+    assert whose == claim.source + (" ● primary" if claim.primary else "")
+    assert profile in statement
+    assert record.finished[:10] in statement
+    if claim.paper:
+        assert numbers(paper)[0] == pytest.approx(claim.paper["value"])
+        assert claim.paper["source"] in paper
+    found = re.search(r"difference (\S+) \[(\S+), (\S+)\]", ours).groups()
+    for text, key in zip(found, ("mean", "low", "high"), strict=True):
+        value = getattr(difference, key)
+        assert rounded(numbers(text)[0], value), (claim.id, text, value)
+    assert f"n = {difference.n}" in ours
+    assert f"{100 * difference.confidence:g}" in ours
+    assert (p == "") if verdict.adjusted is None else shows(p, verdict.adjusted)
+    assert ("corrected" in p) == (claim.primary and verdict.adjusted is not None)
+
+
+def test_every_run_has_a_row_also_those_that_are_missing(at, recorded):
+    rows = (
+        at(BOARD)
+        .locator("table.runs-table tbody tr")
+        .evaluate_all(
+            "rows => rows.map(r => [[...r.cells].map(c => c.innerText),"
+            " r.querySelector('a').getAttribute('href')])"
         )
     )
-    expected = set()
-    for (chapter, profile), record in recorded.items():
-        fresh = record["fingerprint"] == staleness.fingerprint(chapter, ROOT)
-        for claim in record["claims"]:
-            name = anchor(chapter, profile, claim)
-            expected.add(name)
-            assert name in rows, "no permanent link"
-            verdict, statement, paper, ours, run = rows[name]
-            assert claim["verdict"] == verdict.split("\n")[0][2:]
-            if "$" not in claim["statement"]:
-                shown = statement.replace("\xa0", " ").replace("’", "'")
-                assert claim["statement"] in shown
-            if claim["paper"]:
-                assert numbers(paper)[0] == pytest.approx(claim["paper"]["value"])
-                assert claim["paper"]["source"] in paper
-            difference = claim["difference"]
-            shown = re.search(r"difference (\S+) \[(\S+), (\S+)\]", ours).groups()
-            for text, key in zip(shown, ("mean", "low", "high"), strict=True):
-                assert rounded(numbers(text)[0], difference[key]), (name, text, difference[key])
-            assert f"n = {difference['n']}" in ours
-            assert f"{100 * difference['confidence']:g}" in ours
-            assert profile in run
-            assert record["finished"][:10] in run
-            assert record["environment"]["device"] in run
-            assert record["environment"]["torch"] in run
-            assert ("fresh" if fresh else "stale") in run
-    assert set(rows) == expected
+    shown = {
+        (link.rsplit("/", 1)[1].removesuffix(".html"), cells[1]): cells for cells, link in rows
+    }
+    assert len(shown) == len(rows)
+    slugs = {path.stem for path in (ROOT / "notebooks").glob("*/*.ipynb")}
+    assert {slug for slug, profile in shown if profile == "small"} == slugs
+    for (_, slug, profile), record in recorded.items():
+        _, _, state, paper, ours, run = shown.pop((slug, profile))
+        fresh = record.fingerprint == staleness.fingerprint(slug, ROOT)
+        assert ("stale" in state, "fresh" in state) == (not fresh, fresh)
+        verdicts = record.verdicts()
+        for source, text in (("paper", paper), ("ours", ours)):
+            found = [verdicts[c.id].verdict for c in record.claims if c.source == source]
+            counts = [f"{found.count(v)} {v}" for v in VERDICTS if v in found]
+            assert re.findall(r"\d+ [a-z ]+[a-z]", text) == counts
+        for words in (record.finished[:10], record.fingerprint, f"{len(record.seeds)} seed"):
+            assert words in run
+        assert {record.environment[k] in run for k in ("device", "python", "torch")} == {True}
+    for cells in shown.values():
+        assert "not yet run" in cells[2]
+        assert not any(cells[3:]), "a run that is missing shows results"
 
 
-def test_every_run_has_a_row_also_those_that_are_missing(board, recorded):
-    rows = board.locator("table.runs-table tbody tr").evaluate_all(
-        "rows => rows.map(r => [...r.cells].map(c => c.innerText))"
-    )
-    cards = (ROOT / "book/chapters.yml").read_text("utf-8").count("- name:")
-    assert len(rows) == 2 * cards
-    done = [row for row in rows if "not yet run" not in row[2] and "in preparation" not in row[2]]
-    assert len(done) == len(recorded)
-    for row in rows:
-        if row not in done:
-            assert not any(row[3:]), "a run that is missing shows results"
-
-
-def test_claims_can_be_sorted_and_filtered(board):
+def test_claims_can_be_sorted_and_filtered(at, recorded):
+    (theme, _, _), _ = max(recorded.items(), key=lambda item: len(item[1].claims))
+    board = at(f"book/themes/{theme}.html")
     rows = board.locator("table.claims-table tbody tr:visible")
     total = rows.count()
     head = board.locator("table.claims-table th", has_text="Ours")
@@ -106,110 +152,94 @@ def test_claims_can_be_sorted_and_filtered(board):
         ours = [numbers(t.split("[")[0])[0] for t in board.locator(
             "table.claims-table tbody td:nth-child(4)").all_inner_texts()]  # fmt: skip
         assert ours == sorted(ours, key=lambda v: sign * v)
-    board.get_by_label("Verdict").select_option("inconclusive")
-    left = board.locator("table.claims-table tbody tr:visible td:first-child").all_inner_texts()
-    assert 0 < len(left) < total
-    assert all("inconclusive" in text for text in left)
-    board.get_by_role("button", name="Show all").click()
-    board.get_by_text(f"{total} of {total} claims").wait_for()
+    for control, column, wanted in (("Verdict", 6, "inconclusive"), ("Whose", 2, "ours")):
+        board.get_by_label(control).select_option(wanted)
+        left = board.locator(f"table.claims-table tbody tr:visible td:nth-child({column})")
+        assert 0 < len(left.all_inner_texts()) < total
+        assert all(wanted in text for text in left.all_inner_texts())
+        board.get_by_role("button", name="Show all").click()
+        board.get_by_text(f"{total} of {total} claims").wait_for()
+
+
+def test_old_address_of_a_claim_leads_to_the_page_of_its_theme(at, recorded):
+    for (theme, slug, profile), record in recorded.items():
+        name = anchor(slug, profile, record.claims[-1])
+        page = at(f"{BOARD}#{name}")
+        page.wait_for_url(f"**/book/themes/{theme}.html#{name}")
+        assert page.locator(f"[id='{name}']").is_visible()
 
 
 def test_downloads_hold_every_claim(site, recorded):
     with (site / "results.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
-    assert len(lines) == sum(len(record["claims"]) for record in recorded.values())
+    assert len(lines) == sum(len(record.claims) for record in recorded.values())
     for line in lines:
-        record = recorded[line["chapter"], line["profile"]]
-        claim = next(c for c in record["claims"] if c["id"] == line["claim"])
-        assert float(line["difference"]) == claim["difference"]["mean"]
-        assert line["verdict"] == claim["verdict"]
+        record = recorded[line["theme"], line["notebook"], line["profile"]]
+        claim = next(claim for claim in record.claims if claim.id == line["claim"])
+        verdict = record.verdicts()[claim.id]
+        assert float(line["difference"]) == claim.difference.mean
+        assert (line["source"], line["primary"]) == (claim.source, str(claim.primary))
+        assert line["verdict"] == verdict.verdict
+        for column, p in (("p", verdict.p), ("adjusted_p", verdict.adjusted)):
+            assert line[column] == ("" if p is None else str(p))
     everything = json.loads((site / "results.json").read_text("utf-8"))
+    found = {}
     for record in everything["records"]:
-        record.pop("stale")
-    assert everything["records"] == [*recorded.values()] or sorted(
-        json.dumps(r, sort_keys=True) for r in everything["records"]
-    ) == sorted(json.dumps(r, sort_keys=True) for r in recorded.values())
+        theme, verdicts, _ = (record.pop(key) for key in ("theme", "verdicts", "stale"))
+        found[theme, record["notebook"], record["profile"]] = record, verdicts
+    assert found == {
+        key: (asdict(record), {name: asdict(v) for name, v in record.verdicts().items()})
+        for key, record in recorded.items()
+    }
 
 
-def test_tables_of_claims_in_chapters_equal_the_records_and_link_to_the_board(
-    browser, address, recorded
-):
-    for (chapter, profile), record in recorded.items():
+def test_tables_of_claims_in_notebooks_equal_the_records_and_link_to_the_theme(at, recorded):
+    for (theme, slug, profile), record in recorded.items():
         if profile != "small":
             continue
-        page = browser.new_page()
-        page.goto(f"{address}/notebooks/{chapter}.html")
-        rows = page.locator(".tag_claims table tbody tr").evaluate_all(
+        page = at(f"notebooks/{theme}/{slug}.html")
+        table = page.locator(".tag_claims table").first
+        names = [name.split(":")[0] for name in table.locator("thead th").all_inner_texts()]
+        shown = {}
+        for cells, link in table.locator("tbody tr").evaluate_all(
             "rows => rows.map(r => [[...r.cells].map(c => c.innerText.trim()),"
             " r.querySelector('a')?.getAttribute('href')])"
-        )
-        shown = {cells[1]: (cells[2:], link) for cells, link in rows}
-        for claim in record["claims"]:
-            (paper, ours, verdict), link = shown[claim["statement"]]
-            difference = claim["difference"]
-            values = numbers(ours)[:3]
+        ):
+            row = dict(zip(names, cells, strict=True))
+            shown[row["claim"]] = row | {"link": link}
+        verdicts = record.verdicts()
+        for claim in record.claims:
+            row, verdict = shown[claim.statement], verdicts[claim.id]
+            values = numbers(row["ours"])[:3]
             for value, key in zip(values, ("mean", "low", "high"), strict=True):
-                assert value == pytest.approx(difference[key], abs=0.00501), claim["id"]
-            assert verdict == claim["verdict"]
-            if claim["paper"]:
-                assert numbers(paper)[0] == pytest.approx(claim["paper"]["value"])
-            assert link == f"../{BOARD}#{anchor(chapter, profile, claim)}"
-        page.close()
+                expected = getattr(claim.difference, key)
+                assert value == pytest.approx(expected, abs=0.00501), claim.id
+            assert row["whose"] == claim.source + (" ●" if claim.primary else "")
+            assert row["verdict"] == verdict.verdict
+            assert (
+                row["p"] == "-" if verdict.adjusted is None else shows(row["p"], verdict.adjusted)
+            )
+            if claim.paper:
+                assert numbers(row["paper"])[0] == pytest.approx(claim.paper["value"])
+            page_of_theme = f"../../book/themes/{theme}.html"
+            assert row["link"] == f"{page_of_theme}#{anchor(slug, profile, claim)}"
 
 
-def test_landing_page_counts_what_the_ledger_holds(browser, address, recorded):
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.goto(f"{address}/book/index.html")
-    counts = {}
-    for (chapter, _), record in recorded.items():
-        if record["fingerprint"] == staleness.fingerprint(chapter, ROOT):
-            for claim in record["claims"]:
-                counts[claim["verdict"]] = counts.get(claim["verdict"], 0) + 1
-    line = page.locator(".verdict-line").inner_text()
-    for verdict, number in counts.items():
-        assert f"{number} {verdict}" in line
-    total = sum(len(record["claims"]) for record in recorded.values())
-    assert f"{sum(counts.values()) or total} claims" in line
-    assert ("has changed since" in line) == (sum(counts.values()) < total)
-    assert page.locator("li.chapter-card").count() == 5
-    boxes = page.locator("li.chapter-card").evaluate_all(
-        "cards => cards.map(c => c.getBoundingClientRect().bottom)"
-    )
-    assert max(boxes) <= 900, "the cards do not fit on one screen"
-    for chapter in notebooks.chapters(ROOT):
-        card = page.locator("li.chapter-card", has=page.locator(f"a[href*='{chapter}.html']"))
-        assert card.locator(".card-figure img").evaluate("e => e.decode().then(() => 1)") == 1
-        assert card.get_by_role("link", name="Run in Colab").count() == 1
-        assert re.search(r"small: .+; full: .+", card.locator(".card-times").inner_text())
-    page.close()
+def test_superseded_runs_show(at):
+    lines = [
+        json.loads(line)
+        for file in (ROOT / "results").glob("*/*.history.jsonl")
+        for line in file.read_text("utf-8").splitlines()
+    ]
+    assert lines
+    rows = at(BOARD).locator("table.old-table tbody tr").all_inner_texts()
+    assert len(rows) == len(lines)
+    for line in lines:
+        assert any(line["fingerprint"] in r and line["finished"][:10] in r for r in rows)
 
 
-def test_a_replaced_record_goes_to_the_history(tmp_path):
-    """Other code leaves a line, the same code none; the values of each seed are not repeated."""
-    claim = {"id": "a", "verdict": "reproduced", "values": {"x": [1.0], "y": [0.0]}}
-    record = {"chapter": "01-x", "profile": "small", "fingerprint": "old", "claims": [claim],
-              "settings": {"a": 1}, "numbers": {}, "finished": "2026-01-01T00:00:00Z"}  # fmt: skip
-    path = engine.record_path("01-x", "small", tmp_path)
-    path.parent.mkdir(parents=True)
-    history = engine.history_path("01-x", "small", tmp_path)
-    engine.keep_superseded("01-x", "small", tmp_path, "new")
-    assert not history.exists(), "nothing was there to be replaced"
-    path.write_text(json.dumps(record), "utf-8")
-    engine.keep_superseded("01-x", "small", tmp_path, "old")
-    assert not history.exists(), "the same code ran again"
-    for new in ("new", "newer"):
-        engine.keep_superseded("01-x", "small", tmp_path, new)
-    lines = [json.loads(line) for line in history.read_text("utf-8").splitlines()]
-    assert [line["fingerprint"] for line in lines] == ["old", "old"]
-    assert lines[0]["claims"] == [{"id": "a", "verdict": "reproduced"}]
-    assert "settings" not in lines[0]
-    engine.keep_superseded("01-x", "smoke", tmp_path, "new")
-    assert not engine.history_path("01-x", "smoke", tmp_path).exists()
-
-
-def test_superseded_runs_show(board):
-    lines = sum(
-        len(file.read_text("utf-8").splitlines())
-        for file in (ROOT / "results/history").rglob("*.jsonl")
-    )
-    assert board.locator("table.old-table tbody tr").count() == lines
+def test_claims_are_found_by_the_search(at):
+    page = at("search.html?q=compressed+training")
+    page.locator("#search-results ul.search li a").first.wait_for()
+    found = page.locator("#search-results ul.search li a").all()
+    assert any("book/themes/" in link.get_attribute("href") for link in found)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +12,6 @@ from labutils import data, evaluation, models
 from press import notebooks, technique
 from studies import pretrain_simclr as script
 
-BOOK = Path(__file__).parents[2]
 FILE = script.ASSETS / f"{script.NAME}.npz"
 VARIANTS_FILE = script.ASSETS / f"{script.VARIANTS_NAME}.npz"
 
@@ -70,11 +68,10 @@ def test_all_variants_see_equally_many_images():
 def test_the_chapter_names_the_variants_of_the_file_in_their_order():
     source = next(
         cell["source"]
-        for _, cell in notebooks.code_cells(notebooks.read(BOOK / "notebooks/simclrv2.ipynb"))
+        for _, cell in notebooks.code_cells(notebooks.read(notebooks.path("simclrv2")))
         if cell["source"].startswith("variants =")
     )
-    record = json.loads((BOOK / "results/small/simclrv2.json").read_text())
-    names = {"S": SimpleNamespace(**record["settings"])}
+    names = {"S": SimpleNamespace(**technique.settings("simclrv2", "small"))}
     exec(source.split("\n\n\ndef")[0], names)
     assert list(names["variants"]) == list(script.VARIANTS)
 

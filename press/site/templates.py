@@ -1,0 +1,67 @@
+"""Directives whose content is a Jinja2 template of book/_templates, and what templates can use."""
+
+from functools import cache
+from pathlib import Path
+
+import jinja2
+from docutils import nodes
+from markupsafe import Markup, escape
+from sphinx.util.docutils import SphinxDirective
+
+from labutils import formats
+from press.site import records
+from press.words import duration
+
+FILTERS = {
+    "day": records.day,
+    "duration": duration,
+    "interval": formats.interval,
+    "p_value": formats.p_value,
+}
+
+
+@cache
+def environment(root):
+    """The templates of a book; what they print is escaped."""
+    loader = jinja2.FileSystemLoader(root / "book/_templates")
+    made = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    made.filters |= FILTERS | {"sentence": sentence, "words": words}
+    return made
+
+
+def sentence(text):
+    """An idea of the catalogue with a capital letter and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def words(text):
+    """Escaped text with a space before % that does not break."""
+    return Markup(escape(text).replace(" %", "\N{NO-BREAK SPACE}%"))
+
+
+class TemplateDirective(SphinxDirective):
+    """Reads what the site is made from anew at every build and fills in a template."""
+
+    @property
+    def root(self):
+        return Path(self.env.srcdir)
+
+    def run(self):
+        self.env.note_reread()  # records may change although the page does not
+        return self.content_nodes()
+
+    def link(self, docname, fragment=""):
+        """Address of a page, seen from this one; None for a page that is not in the book."""
+        if docname == self.env.docname:
+            return fragment
+        if docname not in self.env.found_docs:
+            return None
+        return self.env.app.builder.get_relative_uri(self.env.docname, docname) + fragment
+
+    def render(self, template, **values):
+        """The template as the nodes of a directive."""
+        filled = environment(self.root).get_template(template).render(link=self.link, **values)
+        return [nodes.raw("", filled, format="html")]

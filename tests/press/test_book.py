@@ -1,0 +1,112 @@
+"""The site's build, the table of records, the data sets."""
+
+import re
+from pathlib import Path
+
+import pytest
+from throwaway import record
+
+from press import PressError, notebooks, records, staleness
+from press import book as books
+
+FAKE_SPHINX = """\
+import os, pathlib, sys
+def main():
+    pass
+assert "--warningiserror" in sys.argv
+out = pathlib.Path(sys.argv[sys.argv.index("--path-output") + 1])
+assert os.environ["PYTHONPATH"].split(os.pathsep)[0] == str(out)  # finds press.site
+out = out / "_build"
+(out / ".doctrees").mkdir(parents=True, exist_ok=True)
+print("reading sources... [ 50%] page")
+{rest}
+(out / "html").mkdir(exist_ok=True)
+(out / "html" / "index.html").touch()
+"""
+
+
+@pytest.fixture
+def build(book, monkeypatch):
+    """Build the throw-away book with a stand-in for jupyter-book."""
+
+    def build(rest=""):
+        package = book.root / "fake" / "jupyter_book" / "cli"
+        package.mkdir(parents=True, exist_ok=True)
+        (package.parent / "__init__.py").touch()
+        (package / "__init__.py").touch()
+        (package / "main.py").write_text(FAKE_SPHINX.format(rest=rest))
+        monkeypatch.setenv("PYTHONPATH", str(book.root / "fake"))
+        return books.book(book.root)
+
+    return build
+
+
+def test_book_prints_the_address(build, book, capsys):
+    page = build()
+    out = capsys.readouterr().out
+    assert (book.root / "_build" / "html" / "index.html").as_uri() in out
+    assert "%20" in page.as_uri()
+    assert f"http.server 8000 --directory '{page.parent}'" in out
+
+
+def test_book_shows_warnings_and_warns_again_next_time(build, book):
+    with pytest.raises(PressError, match="intro.md:3: WARNING: no such label"):
+        build("print('intro.md:3: WARNING: no such label', file=sys.stderr); sys.exit(1)")
+    assert not (book.root / "_build" / ".doctrees").exists()
+    assert "WARNING" in (book.root / "_build" / "book.log").read_text()
+
+
+def test_book_shows_the_end_of_the_output_when_it_crashes(build):
+    with pytest.raises(PressError, match="KeyError: 'x'"):
+        build("{}['x']")
+
+
+def test_status_has_a_line_per_record_and_one_damaged_record_costs_its_own_only(book):
+    assert books.status(book.root) == "There are no notebooks yet."
+    for name in ("damaged", "fresh", "old", "waiting"):
+        book.write(name, "1")
+    text = book.notebook("fresh").read_text()
+    book.notebook("fresh").write_text(
+        text.replace('"execution_count": null', '"execution_count": 1')
+    )
+    code = {
+        "fingerprint": staleness.fingerprint("fresh", book.root),
+        "code": staleness.fingerprint_parts("fresh", book.root),
+        "peak_memory_mb": 812,
+    }
+    for name, profile, changes in (
+        ("fresh", "small", code), ("fresh", "full", code), ("old", "smoke", {}),
+        ("damaged", "small", {}),
+    ):  # fmt: skip
+        path = records.record_path(name, profile, book.root)
+        notebooks.write_text(record(name, profile=profile, **changes).to_json(), path)
+    path.write_text("{")
+    header, _, *lines = books.status(book.root).splitlines()
+    rows = [re.split(r"  +", line) for line in lines]
+    assert rows[1:] == [
+        ["fresh", "small", "fresh", "1 reproduced", "10.0 s", "812 MB", "2026-01-02"],
+        ["fresh", "full", "fresh", "1 reproduced", "10.0 s", "812 MB", "2026-01-02"],
+        ["old", "smoke", "stale", "1 not judged", "10.0 s", "-", "2026-01-02",
+         "its code changed since"],
+        ["waiting", "-", "not run", "-", "-", "-", "-"],
+    ]  # fmt: skip
+    assert rows[0][:3] == ["damaged", "small", "stale"]
+    assert "damaged.small.json is not a record" in rows[0][-1]
+
+
+def test_data_table(monkeypatch, capsys):
+    data = pytest.importorskip("labutils.data")
+
+    def fetch(name):
+        if name == "cifar10":
+            raise data.DataError("no network; run it again")
+        return Path("/somewhere") / name
+
+    monkeypatch.setattr(data, "fetch", fetch)
+    assert books.fetch_data(["fashion-mnist"])
+    assert not books.fetch_data(["fashion-mnist", "cifar10"])
+    out, err = capsys.readouterr()
+    assert "fashion-mnist  ready    /somewhere/fashion-mnist" in out
+    assert "cifar10: no network; run it again" in err
+    with pytest.raises(PressError, match="unknown data set 'mnist'.*fashion-mnist"):
+        books.fetch_data(["mnist"])
