@@ -1,4 +1,4 @@
-"""What Python source says, without running it: a normal form, and the names that it looks up."""
+"""What Python source says, without running it: its meaning as text, and the names it looks up."""
 
 import ast
 import builtins
@@ -6,10 +6,6 @@ import builtins
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 INNER = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 IMPORTS = (ast.Import, ast.ImportFrom)
-EDITS = set(
-    """format join lower lstrip partition removeprefix removesuffix replace rpartition rsplit rstrip
-    split strip upper""".split()
-)
 MESSAGES = {"print", "warnings.warn", "labutils.progress.log"}  # their text is only read
 ERRORS = {
     name
@@ -18,22 +14,11 @@ ERRORS = {
 }
 
 
-def normalised(source):
-    """Return a text that stays the same unless a source does something else than before.
-
-    Comments, layout, docstrings, annotations and messages do not count. The text does not depend on
-    the version of Python. A source that is no Python stays as it is.
-    """
-    try:
-        return dump(parse(source))
-    except SyntaxError:
-        return source
-
-
 def parse(source, package=""):
     """Return the syntax tree without what cannot change a value; relative imports made absolute.
 
-    package: the one that holds the source's module. Raises SyntaxError.
+    Left out are docstrings, annotations and messages. package: the one that holds the source's
+    module. Raises SyntaxError.
     """
     tree = ast.parse(source)
     nodes = list(ast.walk(tree))
@@ -108,17 +93,15 @@ class _Strip(ast.NodeTransformer):
 
     def __init__(self, nodes):
         self.imported = bound(node for node in nodes if isinstance(node, IMPORTS))
-        classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
-        own = {node.name for node in nodes if isinstance(node, (*FUNCTIONS, ast.ClassDef))}
+        own = {n.name for n in nodes if isinstance(n, (*FUNCTIONS, ast.ClassDef))}
         own |= {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-        self.messages = MESSAGES - own
-        self.errors = ERRORS - own
+        self.messages, self.errors = MESSAGES - own, ERRORS - own
         for name, paths in self.imported.items():
             if name.endswith("Error") and all(path.startswith("labutils.") for path in paths):
                 self.errors.add(name)
-        for _ in classes:  # an error may be based on another one
-            based = [c for c in classes if {dotted(base) for base in c.bases} & self.errors]
-            self.errors |= {c.name for c in based}
+        for node in nodes:  # in the order in which they stand: a base comes first
+            if isinstance(node, ast.ClassDef) and self.errors & set(map(dotted, node.bases)):
+                self.errors.add(node.name)
         self.in_class = False
 
     def visit_Expr(self, node):
@@ -126,8 +109,8 @@ class _Strip(ast.NodeTransformer):
             return None
         if isinstance(node.value, ast.Call):
             root, _, rest = (dotted(node.value.func) or "").partition(".")
-            paths = [f"{p}.{rest}".strip(".") for p in self.imported.get(root, [root])]
-            if set(paths) <= self.messages:
+            paths = {f"{path}.{rest}".strip(".") for path in self.imported.get(root, [root])}
+            if paths <= self.messages:
                 node.value = _without_text(node.value, computed=True)
         return self.generic_visit(node)
 
@@ -138,13 +121,14 @@ class _Strip(ast.NodeTransformer):
         return None if node.module == "__future__" else node
 
     def visit_Raise(self, node):
+        exception = node.exc
+        node.exc = _without_text(exception) if isinstance(exception, ast.Call) else exception
         node.cause = None
-        if isinstance(node.exc, ast.Call):
-            node.exc = _without_text(node.exc)
         return self.generic_visit(node)
 
     def visit_Call(self, node):
-        return self.generic_visit(_without_text(node) if dotted(node.func) in self.errors else node)
+        error = dotted(node.func) in self.errors
+        return self.generic_visit(_without_text(node) if error else node)
 
     def visit_Assert(self, node):
         node.msg = None
@@ -168,21 +152,19 @@ class _Strip(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_AnnAssign(self, node):
-        if self.in_class:  # a dataclass asks whether there is an annotation, and for these three
-            special = ("ClassVar", "InitVar", "KW_ONLY")
-            if not any(word in ast.unparse(node.annotation) for word in special):
-                node.annotation = ast.Constant(None)
-            return self.generic_visit(node)
-        return node.value and self.visit_Assign(ast.Assign([node.target], node.value))
+        if not self.in_class:
+            return node.value and self.visit_Assign(ast.Assign([node.target], node.value))
+        # a dataclass asks whether there is an annotation, and for these three
+        if not any(w in ast.unparse(node.annotation) for w in ("ClassVar", "InitVar", "KW_ONLY")):
+            node.annotation = ast.Constant(None)
+        return self.generic_visit(node)
 
     def visit_Assign(self, node):
-        rows = getattr(node.value, "values", [])
         target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
-        if dotted(target) == "SETTINGS" and rows:
-            lengths = {len(row.elts) if isinstance(row, ast.Tuple) else 0 for row in rows}
-            if lengths in ({4}, {5}):  # what the paper says, and why
-                for row in rows:
-                    row.elts[-2:] = [cell for cell in row.elts[-2:] if not _is_text(cell)]
+        rows = getattr(node.value, "values", []) if dotted(target) == "SETTINGS" else []
+        if {len(getattr(row, "elts", [])) for row in rows} in ({4}, {5}):
+            for row in rows:  # what the paper says, and why
+                row.elts[-2:] = [cell for cell in row.elts[-2:] if not _is_text(cell)]
         return self.generic_visit(node)
 
     visit_AugAssign = visit_Assign
@@ -190,12 +172,9 @@ class _Strip(ast.NodeTransformer):
 
 def _without_text(call, computed=False):
     """A call without its arguments that are text; computed: what an f-string computes stays."""
-    kept = []
-    for argument in call.args:
-        if isinstance(argument, ast.JoinedStr) and computed:
-            kept += [v.value for v in argument.values if isinstance(v, ast.FormattedValue)]
-        elif not _is_text(argument):
-            kept.append(argument)
+    kept = [argument for argument in call.args if not _is_text(argument)]
+    for text in call.args if computed else ():
+        kept += [v.value for v in getattr(text, "values", []) if isinstance(v, ast.FormattedValue)]
     return ast.Call(call.func, kept, call.keywords)
 
 
@@ -208,94 +187,67 @@ class References(ast.NodeVisitor):
     """What a piece of parsed code looks up outside itself.
 
     names: {(dotted global name, use)}; paths: the same for names that functions import, as absolute
-    paths. use: "item" for `X[key]` and `X.get(key)`, "member" for `key in X`, both with a star if
-    the code edits texts, which may be keys; else "whole". loads: paths of the imports. texts: its
-    strings; fragments: strings that others are put together from. unclear: whether it looks up
-    names that are made while it runs.
+    paths. use: "item" for `X[key]` and `X.get(key)`, "member" for `key in X`, else "whole". loads:
+    paths of the imports. texts: its strings. unclear: whether it looks up names that are made while
+    it runs.
     """
 
     def __init__(self, node):
-        self.names, self.paths, self.loads = set(), set(), set()
-        self.texts, self.fragments, self.unclear = set(), set(), False
+        self.names, self.paths, self.loads, self.texts = set(), set(), set(), set()
+        self.unclear = False
         self._scopes = []  # (is of a class, {name: paths})
-        self._edits = False
         self.visit(node)
-        if self._edits:
-            for found in (self.names, self.paths):
-                parts = {pair for pair in found if pair[1] != "whole"}
-                found -= parts
-                found |= {(name, f"{use}*") for name, use in parts}
 
-    def _look_up(self, name, use):
+    def _look_up(self, node, use):
+        name = dotted(node)
+        if name is None:
+            return self.generic_visit(node) if isinstance(node, ast.Attribute) else self.visit(node)
         root, _, rest = name.partition(".")
+        self.unclear |= name in ("globals", "eval", "exec", "sys.modules")
         for depth, (of_class, names) in enumerate(reversed(self._scopes)):
             if root in names and not (of_class and depth):
                 self.paths |= {(f"{path}.{rest}".strip("."), use) for path in names[root]}
-                return
-        self.names.add((name, use))
+                return None
+        return self.names.add((name, use))
 
     def visit_Name(self, node):
         if isinstance(node.ctx, ast.Load):
-            self._look_up(node.id, "whole")
+            self._look_up(node, "whole")
 
-    def visit_Attribute(self, node, use="whole"):
-        name = dotted(node)
-        self.unclear |= node.attr in ("__subclasses__", "__globals__") or name == "sys.modules"
-        if name:
-            self._look_up(name, use)
-        else:
-            self.generic_visit(node)
-
-    def _visit_used(self, node, use):
-        if isinstance(node, ast.Name):
-            self._look_up(node.id, use)
-        elif isinstance(node, ast.Attribute):
-            self.visit_Attribute(node, use)
-        else:
-            self.visit(node)
+    def visit_Attribute(self, node):
+        self.unclear |= node.attr in ("__subclasses__", "__globals__")
+        self._look_up(node, "whole")
 
     def visit_Subscript(self, node):
-        self._visit_used(node.value, "item" if isinstance(node.ctx, ast.Load) else "whole")
+        self._look_up(node.value, "item" if isinstance(node.ctx, ast.Load) else "whole")
         self.visit(node.slice)
 
     def visit_Compare(self, node):
         self.visit(node.left)
         for operator, value in zip(node.ops, node.comparators, strict=True):
             member = isinstance(operator, ast.In | ast.NotIn)
-            self._visit_used(value, "member" if member else "whole")
-
-    def visit_Call(self, node):
-        function = dotted(node.func) or ""
-        last = getattr(node.func, "attr", function)
-        self._edits |= last in EDITS
-        if function in ("globals", "eval", "exec") or (
-            function in ("vars", "locals", "dir") and not node.args
-        ):
-            self.unclear = True
-        elif last in ("import_module", "__import__"):
-            start = _beginning(node.args[0]) if node.args else ""
-            if start.startswith(".") or "labutils".startswith(start[:8]):
-                self.paths.add(("labutils", "whole"))
-        elif last == "format" and isinstance(node.func, ast.Attribute):
-            self.fragments.add(_beginning(node.func.value).partition("{")[0])
-        self._visit_used(node.func, "item" if last == "get" else "whole")
-        self._visit_all(node.args, node.keywords)
+            self._look_up(value, "member" if member else "whole")
 
     def visit_AugAssign(self, node):
-        self._visit_used(node.target, "whole")
+        self._look_up(node.target, "whole")
         self.visit(node.value)
+
+    def visit_Call(self, node):
+        last = getattr(node.func, "attr", dotted(node.func))
+        if last in ("import_module", "__import__"):
+            name = node.args and node.args[0]
+            if isinstance(name, ast.JoinedStr) and name.values:
+                name = name.values[0]  # what the name surely begins with
+            start = name.value if isinstance(name, ast.Constant) else ""
+            if start.startswith(".") or "labutils".startswith(start[:8]):
+                self.paths.add(("labutils", "whole"))
+        self.unclear |= last in ("vars", "locals", "dir") and not node.args
+        self._look_up(node.func, "item" if last == "get" else "whole")
+        self._visit_all(node.args, node.keywords)
 
     def visit_Constant(self, node):
         if isinstance(node.value, str):
             self.texts.add(node.value)
-
-    def visit_JoinedStr(self, node):
-        self.fragments |= {v.value for v in node.values if isinstance(v, ast.Constant)}
-        self.generic_visit(node)
-
-    def visit_BinOp(self, node):
-        self.fragments |= {_beginning(node.left), _beginning(node.right)}
-        self.generic_visit(node)
 
     def visit_Import(self, node):
         self.loads |= {alias.name for alias in node.names}
@@ -337,10 +289,3 @@ class References(ast.NodeVisitor):
         self._scopes.append((of_class, names))
         self._visit_all(nodes)
         self._scopes.pop()
-
-
-def _beginning(node):
-    """The text that an expression surely begins with."""
-    if isinstance(node, ast.JoinedStr) and node.values:
-        node = node.values[0]
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""

@@ -12,12 +12,13 @@ import builtins
 import functools
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from labutils import find_root
 from press import notebooks
-from press.source import FUNCTIONS, IMPORTS, References, bound, dotted, dump, normalised, parse
+from press.source import FUNCTIONS, IMPORTS, References, bound, dotted, dump, parse
 
 # What may change without changing a number, and why.
 NOT_COUNTED = {
@@ -37,7 +38,7 @@ QUIET = set(
     staticmethod classmethod contextmanager abstractmethod wraps""".split()
 )
 MODULE_NAMES = {"__file__", "__name__", "__doc__", "__path__", "__spec__"}
-SHORTEST = 3  # letters that a part of a name has at least, to stand for all names that have it
+SHORTEST = 3  # letters of a text that can be a part of a key
 
 
 def fingerprint(notebook, root=None):
@@ -66,13 +67,6 @@ def fingerprint_parts(notebook, root=None):
         return None
     sources = [cell["source"] for _, cell in cells if "setup" not in notebooks.tags(cell)]
     return _Reach(root / "labutils", "\n".join(sources)).parts()
-
-
-def package_digest():
-    """Return 16 hex digits that change when code of the reader's package changes."""
-    folder = Path(__file__).resolve().parents[1] / "labutils"
-    files = sorted(folder.rglob("*.py"))
-    return _digest("\n".join(normalised(file.read_text(encoding="utf-8")) for file in files))
 
 
 def _digest(text):
@@ -183,9 +177,8 @@ class _Reach:
         self.wholes = {}  # name of a module that counts as a whole -> what its imports stand for
         self.reached = {}  # (_Module, name) -> whether only a part of the definition counts
         self.chosen = {}  # (_Module, name of a table) -> {key that is named: node}
-        self.edited = set()  # (_Module, name) of tables that are asked for edited texts
         self.resolved = {}  # node -> what the imported names in it stand for
-        self.texts, self.fragments = set(), set()
+        self.texts = set()
         self.queue = []
         try:
             self.notebook = _read("notebook", "", source)
@@ -218,18 +211,13 @@ class _Reach:
         return _digest("\n".join(lines))
 
     def _assets(self):
-        """Digests of the packaged files whose name, or its part before the first dot, is named."""
-        beginnings = tuple(part for part in self.fragments if len(part) >= SHORTEST)
-        found = (self.folder / "assets").rglob("*")
-        files = [f for f in found if f.is_file() and not f.name.endswith("LICENSE.txt")]
-        named = [
-            file
-            for file in files
-            if {file.name, file.name.partition(".")[0]} & self.texts
-            or file.name.startswith(beginnings)
-        ]
+        """Digests of the packaged files whose names begin with a text of the reached code."""
+        beginnings = tuple(text for text in self.texts if len(text) >= SHORTEST)
+        found = [f for f in sorted((self.folder / "assets").rglob("*")) if f.is_file()]
+        data = [file for file in found if not file.name.endswith("LICENSE.txt")]
+        named = [file for file in data if file.name.startswith(beginnings)]
         digests = {}
-        for file in named or (files if "assets" in self.texts else []):
+        for file in named or (data if "assets" in self.texts else []):
             status = file.stat()
             digests[f"assets/{file.name}"] = _file_digest(file, status.st_size, status.st_mtime_ns)
         return digests
@@ -260,7 +248,6 @@ class _Reach:
         """Reach what a piece of code of a module looks up; use: instead of what the code says."""
         references, found = _references(node), set()
         self.texts |= references.texts
-        self.fragments |= references.fragments
         for path in references.loads:
             self._load(path)
         for name, its_use in references.names:
@@ -315,14 +302,12 @@ class _Reach:
     def _reach(self, module, name, use):
         statements = module.statements[name]
         partly = (use != "whole" and _table(statements) is not None) or (
-            use.startswith("member") and _lists_names(statements)
+            use == "member" and _lists_names(statements)
         )
-        key, before = (module, name), self.reached.get((module, name))
-        edited = use.endswith("*") and key not in self.edited
-        if before is None or (before and (edited or not partly)):
-            self.reached[key] = partly
-            self.edited |= {key} if edited else set()
-            self.queue.append(key)
+        before = self.reached.get((module, name))
+        if before is None or (before and not partly):
+            self.reached[module, name] = partly
+            self.queue.append((module, name))
 
     def _reach_whole(self, module):
         """Count all of a module: definitions, what it imports, and the modules below it."""
@@ -348,23 +333,22 @@ class _Reach:
             self.chosen.setdefault((module, name), {})
         else:
             for statement in statements:
-                edited = (module, name) in self.edited
-                use = "member*" if edited else "member"
-                self._follow(module, statement, use if partly else None)
+                self._follow(module, statement, "member" if partly else None)
 
     def _choose_entries(self):
-        """Follow the entries of tables whose keys are named; return whether there are new ones."""
-        parts = tuple(part for part in self.fragments if len(part) >= SHORTEST)
-        new = [
-            (module, name, key, node)
-            for (module, name), chosen in self.chosen.items()
-            for key, node in _table(module.statements[name]).items()
-            if key not in chosen
-            and (
-                (key in self.texts or key.startswith(parts) or key.endswith(parts))
-                or ((module, name) in self.edited and any(key in text for text in self.texts))
-            )
-        ]
+        """Follow the entries of tables whose keys are named; return whether there are new ones.
+
+        A key is named by a text that holds it as a word, or with which it begins or ends: it may be
+        cut out of texts or put together from them.
+        """
+        new, words = [], "\n".join(self.texts)
+        for (module, name), chosen in self.chosen.items():
+            table = _table(module.statements[name])
+            parts = tuple(t for t in self.texts if len(t) >= SHORTEST and t not in table)
+            for key in table.keys() - chosen.keys():
+                whole = re.search(rf"(?<!\w){re.escape(key)}(?!\w)", words)
+                if whole or key.startswith(parts) or key.endswith(parts):
+                    new.append((module, name, key, table[key]))
         for module, name, key, node in new:
             self.chosen[module, name][key] = node
             self._follow(module, node)
@@ -379,9 +363,9 @@ class _Reach:
         for (module, name), chosen in self.chosen.items():
             if not chosen:
                 self._reach(module, name, "whole")
-        if any(module.registers for module in self.loaded.values()):
-            for module in [*self.loaded.values()]:
-                for statement in module.tree.body:
-                    if isinstance(statement, ast.ClassDef):
-                        self._within(module, [statement.name], "whole")
+        modules = [*self.loaded.values()]
+        for module in modules if any(module.registers for module in modules) else ():
+            for statement in module.tree.body:
+                if isinstance(statement, ast.ClassDef):
+                    self._within(module, [statement.name], "whole")
         return before != (len(self.reached), sum(self.reached.values()))

@@ -71,13 +71,3 @@ def test_missing_address_is_named(book):
     (book.root / "_config.yml").write_text("title: x\n")
     with pytest.raises(NotebookError, match="_config.yml does not give the book's public address"):
         notebooks.setup_cell(book.root)
-
-
-def test_several_files_are_replaced_or_none(tmp_path):
-    notebooks.write_texts({tmp_path / "a": "old", tmp_path / "file": ""})
-    with pytest.raises(OSError, match="file"):
-        notebooks.write_texts({tmp_path / "a": "new", tmp_path / "file" / "b": "new"})
-    assert (tmp_path / "a").read_text() == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]
-    notebooks.write_texts({tmp_path / "a": "new", tmp_path / "folder" / "b": "new"})
-    assert [(tmp_path / name).read_text() for name in ("a", "folder/b")] == ["new", "new"]

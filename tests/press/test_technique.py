@@ -4,6 +4,7 @@ import inspect
 import shutil
 import sys
 import traceback
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,32 +95,60 @@ def test_load_refuses_with_chapter_and_cell(book, cells, message):
     assert sys.modules.get("notebook_01_a") is before
 
 
-def test_settings_are_those_of_the_table_and_nothing_else_runs(book):
-    table = 'small = [1, 2]\nSETTINGS = {"smoke": {"k": small[:1]}, "full": {"k": small}}\n'
-    book.write("01-a", "raise RuntimeError('not me')", table + "1 / 0\nnow = SETTINGS['absent']")
-    assert technique.settings("01-a", "smoke", book.root) == {"k": [1]}
-    assert technique.settings("01-a", "full", book.root) == {"k": [1, 2]}
-    with pytest.raises(NotebookError, match="01-a, cell 3: .* profile small .KeyError: 'small'"):
-        technique.settings("01-a", "small", book.root)
+def test_tags_choose_cells_and_given_names_stand_in_for_what_is_run(book):
+    book.write(
+        "a",
+        ("technique", "def half(x):\n    return x / 2"),
+        ("experiment", "def run(x=S.size):\n    return half(x) + lab.rate"),
+        "raise RuntimeError('cells without the tags never run')",
+    )
+    given = {"S": SimpleNamespace(size=4), "lab": SimpleNamespace(rate=10)}
+    both = technique.load("a", book.root, tags=("technique", "experiment"), given=given)
+    assert both.run() == 12
+    with pytest.raises(NotebookError, match="a, cell 3 uses `S`"):
+        technique.load("a", book.root, tags=("technique", "experiment"))
+    with pytest.raises(NotebookError, match="no code cell with the tag `claims` or `check`"):
+        technique.load("a", book.root, tags=("claims", "check"))
+
+
+ROWS = """\
+small = [1, 2]
+SETTINGS = {"k": (small[:1], small, [3], "5", "why"), "num_seeds": (1, 2, 3, "", "")}
+SETTINGS |= {"rate": (0.1, 0.2, 0.3, "", "")}
+1 / 0
+now = SETTINGS["absent"]
+"""
+
+
+def test_settings_are_the_column_of_a_profile_and_nothing_else_runs(book):
+    book.write("a", "raise RuntimeError('not me')", ROWS)
+    assert technique.settings("a", "smoke", book.root) == {"k": [1], "num_seeds": 1, "rate": 0.1}
+    assert technique.settings("a", "full", book.root) == {"k": [3], "num_seeds": 3, "rate": 0.3}
+
+
+def test_settings_of_a_lab_have_no_full_profile(book):
+    book.write("a", 'SETTINGS = {"k": (1, 2, "5", "why")}')
+    assert technique.settings("a", "small", book.root) == {"k": 2}
+    with pytest.raises(NotebookError, match="a, cell 2: .* profile full .it has smoke, small"):
+        technique.settings("a", "full", book.root)
 
 
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("settings = {}", "01-a has no table SETTINGS"),
-        ("SETTINGS = dict(smoke=size)", "cell 2: SETTINGS .*NameError: name 'size'"),
+        ("settings = {}", "a has no table SETTINGS"),
+        ("SETTINGS = dict(k=size)", "a, cell 2: .*NameError: name 'size'"),
+        ('SETTINGS = {"k": (1, 2)}', "expected rows .smoke, small, full, paper, why"),
+        ('SETTINGS = {"k": (1, 2, "", ""), "l": (1, 2, 3, "", "")}', "expected rows"),
     ],
 )
 def test_settings_that_cannot_be_had_are_named(book, cell, message):
-    book.write("01-a", cell)
+    book.write("a", cell)
     with pytest.raises(NotebookError, match=message):
-        technique.settings("01-a", "smoke", book.root)
+        technique.settings("a", "smoke", book.root)
 
 
-@pytest.mark.parametrize("chapter", notebooks.chapters())
-def test_every_profile_of_a_chapter_has_the_same_settings(chapter):
-    smoke, small, full = (technique.settings(chapter, p) for p in ("smoke", "small", "full"))
-    assert smoke.keys() == small.keys() == full.keys()
-    assert smoke["num_seeds"] >= 1
-
-
+@pytest.mark.parametrize("slug", notebooks.chapters())
+def test_every_profile_of_a_notebook_has_its_number_of_seeds(slug):
+    assert technique.settings(slug, "smoke")["num_seeds"] >= 1
+    assert technique.settings(slug, "small")["num_seeds"] >= 3
