@@ -36,7 +36,7 @@ def dump(node):
     if isinstance(node, list):
         return "[" + ",".join([dump(item) for item in node]) + "]"
     if isinstance(node, ast.Constant):
-        return f"{type(node.value).__name__} {ascii(node.value)}"
+        return f"{type(node.value).__name__} {node.value!a}"
     if not isinstance(node, ast.AST):
         return ascii(node)
     if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty texts

@@ -68,9 +68,8 @@ def test_internal_links_resolve(visits, address, site):
                 continue
             target, fragment = urldefrag(link)
             path = unquote(urlparse(target).path).lstrip("/") or "index.html"
-            if not (site / path).is_file():
-                broken.setdefault(name, []).append(link)
-            elif fragment and path in ids and unquote(fragment) not in ids[path]:
+            known = ids.get(path, {unquote(fragment)})
+            if not (site / path).is_file() or (fragment and unquote(fragment) not in known):
                 broken.setdefault(name, []).append(link)
     assert broken == {}
 
