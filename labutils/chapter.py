@@ -26,6 +26,7 @@ for _old, _new in _FORMER.items():
     setattr(labutils, _old, _module)
 training.accuracy, training.predict = evaluation.accuracy_of, evaluation.predict
 training.few_labels = few_labels
+training.MovingAverage.update = training.MovingAverage.update_parameters
 
 
 class _Colours(dict):

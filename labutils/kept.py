@@ -144,10 +144,9 @@ def _global_names(code):
     instructions = list(dis.get_instructions(code))
     own = {i.argval for i in instructions if i.opname == "STORE_NAME"}  # of a class body
     for instruction in instructions:
-        if instruction.opname == "LOAD_GLOBAL":
-            yield instruction.argval
-        elif instruction.opname == "LOAD_NAME" and instruction.argval not in own:
-            yield instruction.argval
+        name, looked_up = instruction.argval, instruction.opname
+        if looked_up == "LOAD_GLOBAL" or (looked_up == "LOAD_NAME" and name not in own):
+            yield name
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _global_names(constant)
@@ -169,7 +168,7 @@ def write(content, path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     torch.save(content, scratch)
-    os.replace(scratch, path)
+    scratch.replace(path)
 
 
 def load(path: pathlib.Path):

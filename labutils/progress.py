@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm
@@ -41,7 +42,7 @@ class _Lines:
             if _headless() == "1":
                 print(text, file=sys.stderr, flush=True)
             else:
-                with open(_headless(), "a", encoding="utf-8") as stream:
+                with Path(_headless()).open("a", encoding="utf-8") as stream:
                     stream.write(text + "\n")
 
     def flush(self) -> None:

@@ -74,7 +74,7 @@ def pack(folder, file):
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name not in NOT_IN_ARCHIVE:
                 packed.write(path, Path(file.stem) / path.relative_to(folder))
-    os.replace(scratch, file)
+    scratch.replace(file)
     return file
 
 

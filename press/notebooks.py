@@ -102,18 +102,19 @@ def write_texts(texts):
         for file, text in texts.items():
             file = Path(file)
             file.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+            handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+            temporary = Path(name)
             prepared[temporary] = file
-            with open(handle, "w", encoding="utf-8", newline="\n") as stream:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, file.stat().st_mode & 0o777 if file.exists() else 0o644)
+            temporary.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o644)
         for temporary, file in prepared.items():
-            os.replace(temporary, file)
+            temporary.replace(file)
     finally:
         for temporary in prepared:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def _text(value):

@@ -52,7 +52,7 @@ def download(url: str, target: Path, md5: str, command: str) -> None:
                     f"{url}: expected a file with md5 {md5}, received {size} bytes with md5 "
                     f"{found}. Nothing was kept. Try again: {command}"
                 )
-            os.replace(part, target)
+            part.replace(target)
     except requests.RequestException as error:
         kept = part.stat().st_size if part.is_file() else 0
         raise DataError(
@@ -84,7 +84,7 @@ def _continue(url: str, part: Path) -> None:
             start = 0  # the server sends the whole file
         total = start + int(response.headers.get("Content-Length", 0))
         with (
-            open(part, "ab" if start else "wb") as stream,
+            part.open("ab" if start else "wb") as stream,
             progress_bar(total, part.stem, initial=start, unit="B", unit_scale=True) as bar,
         ):
             for chunk in response.iter_content(1 << 14):

@@ -58,7 +58,7 @@ def link_first(text, waiting, page):
     while rest:
         # Of two terms at one place the longer wins: domain posterior, not domain.
         names = "|".join(map(re.escape, sorted(waiting, key=len, reverse=True)))
-        found = re.search(rf"\b({names})(?:s|es)?\b", rest, re.I) if names else None
+        found = re.search(rf"\b({names})(?:s|es)?\b", rest, re.IGNORECASE) if names else None
         if not found:
             break
         term = next(name for name in waiting if name.lower() == found[1].lower())

@@ -126,7 +126,7 @@ def write(site, parts, target, browser, title, subtitle=""):
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_suffix(".tmp")
     writer.write(scratch)
-    os.replace(scratch, target)
+    scratch.replace(target)
     return len(writer.pages)
 
 
@@ -168,15 +168,9 @@ def join(cover, printed, addresses, parts, headings):
             for reference in sheet.get("/Annots", ()):
                 link = reference.get_object()
                 address = str(link.get("/A", {}).get("/URI", ""))
-                target, anchor = urldefrag(address)
-                if "/Dest" in link:
-                    goal = page, unquote(str(link["/Dest"]).removeprefix("/"))
-                elif target in addresses:
-                    goal = addresses[target], unquote(anchor)
-                elif address.startswith("file:"):
+                goal = goal_of(link, address, page, addresses)
+                if not goal and address.startswith("file:"):
                     continue
-                else:
-                    goal = None
                 if goal:
                     number, fit = place(*goal)
                     link.pop("/A", None)
@@ -185,6 +179,23 @@ def join(cover, printed, addresses, parts, headings):
                 kept.append(reference)
             sheet[NameObject("/Annots")] = kept
 
+    add_outline(writer, parts, headings, start, place)
+    writer.set_page_label(0, start[parts[0][1][0]] - 1, style="/r")
+    writer.set_page_label(start[parts[0][1][0]], len(writer.pages) - 1, style="/D")
+    writer.page_mode = "/UseOutlines"
+    return writer
+
+
+def goal_of(link, address, page, addresses):
+    """Page and anchor inside the book that a link on a page leads to; None if it leads out."""
+    target, anchor = urldefrag(address)
+    if "/Dest" in link:
+        return page, unquote(str(link["/Dest"]).removeprefix("/"))
+    return (addresses[target], unquote(anchor)) if target in addresses else None
+
+
+def add_outline(writer, parts, headings, start, place):
+    """Parts, pages and headings as the outline of the file."""
     for caption, pages in parts:
         parent = None
         if caption:
@@ -201,7 +212,3 @@ def join(cover, printed, addresses, parts, headings):
                     heading["title"], number, parent=higher, fit=fit, is_open=False
                 )
                 above = {k: v for k, v in above.items() if k < level} | {level: item}
-    writer.set_page_label(0, start[parts[0][1][0]] - 1, style="/r")
-    writer.set_page_label(start[parts[0][1][0]], len(writer.pages) - 1, style="/D")
-    writer.page_mode = "/UseOutlines"
-    return writer

@@ -40,7 +40,7 @@ def slim_figures(folder):
 def slim(svg):
     """A drawing by Matplotlib with fewer bytes and a dark mode."""
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", "", svg,
-                 flags=re.S)  # fmt: skip
+                 flags=re.DOTALL)  # fmt: skip
     svg = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", svg)).replace(" />", "/>").strip()
     svg = CLIPPED.sub(clipped_once, svg)
     svg = re.sub(r'(?<= )(?:d|x|y|points)="[^"]*"', shorter_numbers, svg)

@@ -17,7 +17,7 @@ def stored(name):
     """The module of a page and its stored run."""
     package = "studies" if (ROOT / "studies" / f"{name}.json").is_file() else "benchmarks"
     module = importlib.import_module(f"{package}.{name}")
-    assert module.RESULT == ROOT / package / f"{name}.json"
+    assert ROOT / package / f"{name}.json" == module.RESULT
     return module, json.loads(module.RESULT.read_text(encoding="utf-8"))
 
 

@@ -1,7 +1,7 @@
 """A small notebook in processes that are killed at random moments. Run by test_start.py.
 
-Usage: killed_notebook.py FOLDER. The notebook maps five jobs, each a training with a checkpoint, and
-saves its ledger. Prints one JSON object: name of the run -> how often it was killed.
+Usage: killed_notebook.py FOLDER. The notebook maps five jobs, each a training with a checkpoint,
+and saves its ledger. Prints one JSON object: name of the run -> how often it was killed.
 """
 
 import json

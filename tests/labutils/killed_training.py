@@ -79,7 +79,7 @@ def fork(folder, name, kill_at=None, kill_after=None, run=run):
     if child == 0:
         os.close(reading)
         os.dup2(writing, 1)
-        sys.stdout = io.TextIOWrapper(open(1, "wb", buffering=0, closefd=False), write_through=True)
+        sys.stdout = io.TextIOWrapper(open(1, "wb", buffering=0, closefd=False), write_through=True)  # noqa: SIM115
         status = 1
         try:
             run(folder, name, kill_at)
@@ -88,7 +88,7 @@ def fork(folder, name, kill_at=None, kill_after=None, run=run):
             os._exit(status)
     os.close(writing)
     first, begun = 0, 0
-    with open(reading) as stream:
+    with open(reading) as stream:  # noqa: PTH123 - a pipe
         for line in stream:
             if resumed := re.match(r"resumed .* at step (\d+) of", line):
                 first = int(resumed[1])

@@ -67,7 +67,7 @@ def test_refused_claims_are_named_and_not_recorded(changes, message):
 
 def test_one_seed_of_nan_is_refused_too():
     values = {"a": [math.nan], "b": [1.0]}
-    with pytest.raises(LedgerError, match="'a'.*NaN"):
+    with pytest.raises(LedgerError, match=r"'a'.*NaN"):
         claim(make(seeds=(0,)), values=values)
 
 
@@ -91,7 +91,7 @@ def test_bad_names_are_refused(name):
 @pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan"), torch.tensor(math.inf)])
 def test_numbers_that_are_not_finite_are_refused(value):
     book = make()
-    with pytest.raises(LedgerError, match="'steps' is (nan|inf); only finite"):
+    with pytest.raises(LedgerError, match=r"'steps' is (nan|inf); only finite"):
         book.number("steps", value)
     assert not book.numbers
 
@@ -278,17 +278,17 @@ def test_a_malformed_record_is_refused_by_field(tmp_path, change, message):
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", "3"])
 def test_a_file_that_is_no_record_is_refused(tmp_path, text):
     (tmp_path / "rs2.small.json").write_text(text)
-    with pytest.raises(RecordError, match="rs2.small.json"):
+    with pytest.raises(RecordError, match=r"rs2.small.json"):
         Record.read(tmp_path / "rs2.small.json")
 
 
 def test_a_value_that_is_not_finite_is_refused_when_read(tmp_path):
     path = recorded().save(tmp_path)
     path.write_text(path.read_text().replace("76.9", "NaN"))
-    with pytest.raises(RecordError, match="values.RS2: expected a finite number per seed"):
+    with pytest.raises(RecordError, match=r"values.RS2: expected a finite number per seed"):
         Record.read(path)
     path.write_text(recorded().record().to_json().replace('"value": 100', '"value": Infinity'))
-    with pytest.raises(RecordError, match="numbers.steps-1: expected a value"):
+    with pytest.raises(RecordError, match=r"numbers.steps-1: expected a value"):
         Record.read(path)
 
 
@@ -316,7 +316,7 @@ def test_a_failing_save_leaves_the_earlier_record(tmp_path, monkeypatch, place):
     claim(book)
 
     def half(self, text, **options):
-        with open(self, "w") as stream:
+        with Path.open(self, "w") as stream:
             stream.write(text[: len(text) // 2])
         raise OSError("No space left on device")
 

@@ -105,7 +105,7 @@ def test_damaged_file_gives_one_clear_error(tmp_path, monkeypatch):
     file.write_bytes(content)
     monkeypatch.setattr(emoji, "ASSETS", tmp_path)
     emoji._read.cache_clear()
-    with pytest.raises(DataError, match="emoji-core.npz.xz.*Install labutils again"):
+    with pytest.raises(DataError, match=r"emoji-core.npz.xz.*Install labutils again"):
         emoji.load()
     emoji._read.cache_clear()
 
@@ -221,7 +221,7 @@ def test_splits_depend_on_the_generator_only(core):
     [
         ({"held_out_styles": ["openmoji"]}, "unknown style 'openmoji'"),
         ({"held_out_styles": ["emojione"]}, "named twice"),
-        ({"held_out_styles": emoji.CORE[:3] + ("twemoji",)}, "to train on"),
+        ({"held_out_styles": (*emoji.CORE[:3], "twemoji")}, "to train on"),
         ({"concept_share": 1.0}, "concept_share"),
         ({"combination_share": -0.1}, "combination_share"),
     ],

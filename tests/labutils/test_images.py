@@ -256,7 +256,7 @@ def test_to_device_moves_everything():
 
 
 def test_unknown_name_and_impossible_split_are_refused():
-    with pytest.raises(ValueError, match="mnist-fashion.*fashion-mnist.*cifar100"):
+    with pytest.raises(ValueError, match=r"mnist-fashion.*fashion-mnist.*cifar100"):
         data.load("mnist-fashion", num_validation=0, generator=seeded())
     with pytest.raises(ValueError, match="num_validation"):
         data.load("fashion-mnist-mini", num_validation=2000, generator=seeded())
@@ -367,7 +367,7 @@ def test_full_disk_is_one_clear_error(serve, cache, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", no_space)
-    with pytest.raises(data.DataError, match="No space left.*LABUTILS_DATA"):
+    with pytest.raises(data.DataError, match=r"No space left.*LABUTILS_DATA"):
         data.fetch("cifar10")
     assert "cifar-10-python.tar.gz" not in files_in(cache)
 
@@ -523,5 +523,5 @@ def test_damaged_idx_files(position, damage, fashion, cache):
 def test_damaged_mini_is_a_clear_error(monkeypatch, tmp_path):
     (tmp_path / "fashion-mnist-mini.npz").write_bytes(b"PK\x03\x04 cut")
     monkeypatch.setattr(images, "ASSETS", tmp_path)
-    with pytest.raises(data.DataError, match="fashion-mnist-mini.npz.*Install labutils again"):
+    with pytest.raises(data.DataError, match=r"fashion-mnist-mini.npz.*Install labutils again"):
         data.load("fashion-mnist-mini", num_validation=0, generator=seeded())

@@ -195,7 +195,7 @@ def test_another_process_finds_the_same_identity(tmp_path):
 
 
 def test_what_cannot_be_told_is_refused_by_name():
-    with pytest.raises(kept.NotKept, match="_io.TextIOWrapper"):
+    with pytest.raises(kept.NotKept, match=r"_io.TextIOWrapper"):
         kept.identity(abs, (sys.__stdout__,))
 
 
@@ -262,7 +262,7 @@ class Evil:
 def test_reading_executes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(["list", [Evil()]], tmp_path / "evil.pt")
-    with pytest.raises(ValueError, match="not a readable result .*Delete it"):
+    with pytest.raises(ValueError, match=r"not a readable result .*Delete it"):
         kept.load(tmp_path / "evil.pt")
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(ValueError, match="not a readable result"):
@@ -277,5 +277,5 @@ def test_half_a_file_is_named(tmp_path):
     file = tmp_path / "result.pt"
     kept.save([1, 2, 3], file)
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ValueError, match="result.pt is not a readable result"):
+    with pytest.raises(ValueError, match=r"result.pt is not a readable result"):
         kept.load(file)

@@ -81,7 +81,7 @@ def test_wide_resnet_starts_each_stage_with_the_only_projection():
 
 
 def test_unknown_model_is_refused_with_the_names():
-    with pytest.raises(ValueError, match="resnet50.*cnn-tiny.*wrn-28-2"):
+    with pytest.raises(ValueError, match=r"resnet50.*cnn-tiny.*wrn-28-2"):
         models.build("resnet50", 3, 10, seeded())
 
 

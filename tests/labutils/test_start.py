@@ -76,20 +76,20 @@ def test_environment_overrides_the_parameters_cell(monkeypatch):
 def test_unknown_profiles_are_refused_with_the_list(monkeypatch, from_environment):
     if from_environment:
         monkeypatch.setenv("LABUTILS_PROFILE", "tiny")
-    with pytest.raises(ValueError, match="unknown profile 'tiny'; .*smoke, small, full"):
+    with pytest.raises(ValueError, match=r"unknown profile 'tiny'; .*smoke, small, full"):
         begin(profile="small" if from_environment else "tiny")
 
 
 def test_a_notebook_without_full_has_shorter_rows():
     settings = {name: (*row[:2], *row[3:]) for name, row in SETTINGS.items()}
     assert vars(begin(settings=settings).settings) == column("small")
-    with pytest.raises(ValueError, match="unknown profile 'full'; choose one of: smoke, small$"):
+    with pytest.raises(ValueError, match=r"unknown profile 'full'; choose one of: smoke, small$"):
         begin(settings=settings, profile="full")
 
 
 @pytest.mark.parametrize("row", [(1, 2, 3), (1, 2, 3, 4, 5, 6), (1, 2, "paper", "why"), [1, 2], 7])
 def test_rows_of_other_lengths_are_refused(row):
-    with pytest.raises(ValueError, match="one row per knob, name: .smoke, small, full, paper, why"):
+    with pytest.raises(ValueError, match=r"one row per knob, name: .smoke, small, full, paper"):
         begin(settings=SETTINGS | {"extra": row})
 
 
@@ -301,7 +301,7 @@ def test_finished_jobs_are_not_run_again(kept, capsys):
     def job(k):
         if k == 3 and not (kept / "go on").exists():
             raise KeyboardInterrupt
-        with open(kept / "ran", "a") as stream:
+        with (kept / "ran").open("a") as stream:
             stream.write(str(k))
         return {"k": k, "drawn": torch.rand(2, generator=lab.streams(k).sampling)}
 
@@ -390,7 +390,7 @@ def test_what_cannot_be_kept_is_said_and_computed(kept, capsys):
     assert "a result holds a builtins.builtin_function_or_method: not kept" in (
         capsys.readouterr().out
     )
-    stream = open(os.devnull)  # noqa: SIM115
+    stream = Path(os.devnull).open()  # noqa: SIM115
     assert lab.map(lambda s: 1, [(stream,)], "odd arguments") == [1]
     assert "odd arguments: results are not kept, for the jobs depend on a" in (
         capsys.readouterr().out

@@ -161,7 +161,7 @@ def test_differences_without_spread_are_decided_by_their_side():
 
 
 def test_an_unknown_direction_is_refused():
-    with pytest.raises(ValueError, match="'more' is not one of .*greater.*less.*equivalent"):
+    with pytest.raises(ValueError, match=r"'more' is not one of .*greater.*less.*equivalent"):
         judge([1.0, 2.0, 3.0], "more")
 
 

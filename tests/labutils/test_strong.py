@@ -130,12 +130,12 @@ def test_draws_are_uniform_and_from_the_generator_alone(monkeypatch):
 
 def test_bad_input_is_named():
     generator = torch.Generator()
-    with pytest.raises(TypeError, match="uint8 images 0..255, got torch.float32"):
+    with pytest.raises(TypeError, match=r"uint8 images 0..255, got torch.float32"):
         strong.strong_augment(torch.rand(2, 1, 28, 28), generator)
     with pytest.raises(ValueError, match=r"\(N, 1 or 3, H, W\), got \(2, 28, 28\)"):
         strong.strong_augment(torch.zeros(2, 28, 28, dtype=torch.uint8), generator)
     images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="largest_cutout in 0..1, got 3 and 2"):
+    with pytest.raises(ValueError, match=r"largest_cutout in 0..1, got 3 and 2"):
         strong.strong_augment(images, generator, largest_cutout=2)
 
 

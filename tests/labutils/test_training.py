@@ -245,7 +245,7 @@ def test_non_finite_loss_names_step_and_settings(tmp_path, value):
 
 def test_non_finite_loss_at_the_first_step():
     task = Task()
-    with pytest.raises(NonFiniteLossError, match="at step 0 .*loss before: none"):
+    with pytest.raises(NonFiniteLossError, match=r"at step 0 .*loss before: none"):
         task.train(loss=lambda step: task.loss(step) * math.nan)
 
 

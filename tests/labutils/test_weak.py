@@ -121,7 +121,7 @@ def test_normalise_equals_torchvision(shape):
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(TypeError, match="uint8.*float32"):
+    with pytest.raises(TypeError, match=r"uint8.*float32"):
         augment.normalise(torch.zeros(2, 1, 28, 28), (0.5,), (0.5,))
     with pytest.raises(ValueError, match=r"\(2, 3, 28, 28\), 1 means"):
         augment.normalise(batch((2, 3, 28, 28)), (0.5,), (0.5,))

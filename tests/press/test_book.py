@@ -50,7 +50,7 @@ def test_book_prints_the_address(build, book, capsys):
 
 
 def test_book_shows_warnings_and_warns_again_next_time(build, book):
-    with pytest.raises(PressError, match="intro.md:3: WARNING: no such label"):
+    with pytest.raises(PressError, match=r"intro.md:3: WARNING: no such label"):
         build("print('intro.md:3: WARNING: no such label', file=sys.stderr); sys.exit(1)")
     assert not (book.root / "_build" / ".doctrees").exists()
     assert "WARNING" in (book.root / "_build" / "book.log").read_text()
@@ -81,7 +81,7 @@ def test_status_has_a_line_per_record_and_one_damaged_record_costs_its_own_only(
         path = records.record_path(name, profile, book.root)
         notebooks.write_text(record(name, profile=profile, **changes).to_json(), path)
     path.write_text("{")
-    header, _, *lines = books.status(book.root).splitlines()
+    _header, _, *lines = books.status(book.root).splitlines()
     rows = [re.split(r"  +", line) for line in lines]
     assert rows[1:] == [
         ["fresh", "small", "fresh", "1 reproduced", "10.0 s", "812 MB", "2026-01-02"],
@@ -108,5 +108,5 @@ def test_data_table(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "fashion-mnist  ready    /somewhere/fashion-mnist" in out
     assert "cifar10: no network; run it again" in err
-    with pytest.raises(PressError, match="unknown data set 'mnist'.*fashion-mnist"):
+    with pytest.raises(PressError, match=r"unknown data set 'mnist'.*fashion-mnist"):
         books.fetch_data(["mnist"])

@@ -55,7 +55,7 @@ def test_the_exit_status_tells_whether_a_job_failed(monkeypatch, status, code):
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1,,2", "0-2,1", "1.5"])
 def test_bad_lists_of_seeds(text):
-    with pytest.raises(ValueError, match="is not a list of seeds|names a seed twice"):
+    with pytest.raises(ValueError, match=r"is not a list of seeds|names a seed twice"):
         engine.parse_seeds(text)
     shown = CliRunner().invoke(main, ["sweep", "a", "--seeds", text])
     assert shown.exit_code == 2

@@ -204,5 +204,5 @@ def test_a_wrong_catalogue_stops_the_build_with_one_sentence(small, states):
     status, output = build(small)
     assert status != 0
     wrong = "Error: book/catalogue.yml, row 'datm': kind is 'lap'; expected one of chapter, lab"
-    assert output.startswith(wrong)
+    assert f"\n{wrong}" in f"\n{output}"
     assert "Traceback" not in output

@@ -133,7 +133,7 @@ def test_nothing_is_clipped(browser, site):
 
 
 def test_a_page_that_was_not_built_is_named(site, browser, tmp_path):
-    with pytest.raises(PressError, match="book/nothing.html.*make book"):
+    with pytest.raises(PressError, match=r"book/nothing.html.*make book"):
         pdf.write(site, [(None, ["book/nothing"])], tmp_path / "book.pdf", browser, "A title")
     assert not any(tmp_path.iterdir())
 

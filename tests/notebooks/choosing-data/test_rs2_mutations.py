@@ -9,8 +9,8 @@ import pytest
 from press import notebooks
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever the import mode of pytest
-import test_rs2_sampling as sampling  # noqa: E402
-import test_rs2_selection as selection  # noqa: E402
+import test_rs2_sampling as sampling
+import test_rs2_selection as selection
 
 MUTATIONS = {
     "a chunk begins one late": (

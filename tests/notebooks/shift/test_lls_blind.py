@@ -38,7 +38,7 @@ def test_a_world_holds_images_and_domains_only(chapter):
 
 
 def test_predictions_do_not_change_when_every_label_is_poisoned(chapter, monkeypatch):
-    world, hidden, to_input = chapter.make_world("super", 8, 0.5, 4, 0)
+    world, _hidden, to_input = chapter.make_world("super", 8, 0.5, 4, 0)
     found, shares = discovered(chapter, world, to_input)
 
     # From here on labels cannot be had: not from the data, not from the truth of this world.
@@ -85,7 +85,7 @@ def test_renamed_classes_change_names_only(chapter):
 
 def test_training_depends_on_domains(chapter):
     """The counterpart: shuffled domains do change what is found."""
-    world, hidden, to_input = chapter.make_world("super", 8, 0.5, 4, 1)
+    world, _hidden, to_input = chapter.make_world("super", 8, 0.5, 4, 1)
     found, _ = discovered(chapter, world, to_input)
     order = torch.randperm(len(world.domain_ids), generator=torch.Generator().manual_seed(0))
     shuffled = dataclasses.replace(world, domain_ids=world.domain_ids[order])

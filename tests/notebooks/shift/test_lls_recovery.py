@@ -38,7 +38,7 @@ def dealt(table):
 
 def order_of(found, true):
     """Row of `found` for each row of `true`, by the smallest total distance."""
-    rows, columns = linear_sum_assignment(np.abs(true[:, None] - found[None]).sum(2))
+    _rows, columns = linear_sum_assignment(np.abs(true[:, None] - found[None]).sum(2))
     return columns
 
 
@@ -277,13 +277,13 @@ GOOD = np.full((20, 4), 0.25), np.arange(20) % 4
     ],
 )
 def test_bad_input_is_named(lls, change, message):
-    arguments = dict(
-        domain_posteriors=GOOD[0],
-        domain_ids=GOOD[1],
-        num_classes=2,
-        num_clusters=4,
-        factoriser="spa",
-    )
+    arguments = {
+        "domain_posteriors": GOOD[0],
+        "domain_ids": GOOD[1],
+        "num_classes": 2,
+        "num_clusters": 4,
+        "factoriser": "spa",
+    }
     with pytest.raises(ValueError, match=message):
         lls.ddfa(**(arguments | change))
 
