@@ -129,7 +129,7 @@ def test_settings_are_the_column_of_a_profile_and_nothing_else_runs(book):
 def test_settings_of_a_lab_have_no_full_profile(book):
     book.write("a", 'SETTINGS = {"k": (1, 2, "5", "why")}')
     assert technique.settings("a", "small", book.root) == {"k": 2}
-    with pytest.raises(NotebookError, match="a, cell 2: .* profile full .it has smoke, small"):
+    with pytest.raises(NotebookError, match=r"a, cell 2: .* profile full .it has smoke, small"):
         technique.settings("a", "full", book.root)
 
 
