@@ -252,7 +252,7 @@ def _sections(notebook):
     section, results = "", ""
     for cell in notebook.content["cells"]:
         if cell["cell_type"] == "markdown":
-            section = ([section] + re.findall(r"^## (.+?)\s*$", cell["source"], re.MULTILINE))[-1]
+            section = [section, *re.findall(r"^## (.+?)\s*$", cell["source"], re.MULTILINE)][-1]
         elif section == "Results":
             results += cell["source"]
     if "paper" not in results.lower():
