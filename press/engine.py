@@ -238,7 +238,7 @@ class _Run:
     def _save_spent(self):
         """Remember the time spent, for the run that goes on from the checkpoints of this one."""
         if self.keeps and self.job.checkpoints.is_dir():
-            notebooks.write_text(f"{self.spent + self.seconds:.1f}\n", self.spent_file)
+            notebooks.write({self.spent_file: f"{self.spent + self.seconds:.1f}\n"})
 
     def _ended(self):
         if self.process.returncode:
@@ -554,24 +554,24 @@ def _store(job, outcome):
             outcome = replace(outcome, status="failed", note=note, details="Run it again.")
     if outcome.status != "executed":
         if outcome.executed:
-            notebooks.write_text(outcome.executed, failed)
+            notebooks.write({failed: outcome.executed})
             outcome.details += f"\nThe partial notebook is kept in {failed.relative_to(root)}"
         return replace(outcome, details=outcome.details.strip(), executed=None)
     if job.seed is None:
-        notebooks.write_texts(_files(job, outcome, root))
+        notebooks.write(_files(job, outcome, root))
     else:
-        notebooks.write_text(outcome.record.to_json(), _seed_path(job))
+        notebooks.write({_seed_path(job): outcome.record.to_json()})
     failed.unlink(missing_ok=True)
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     return replace(outcome, executed=None)
 
 
 def _files(job, outcome, root):
-    """Return ``{path: text}`` of what a whole notebook's run replaces, the record last."""
+    """Return ``{path: content}`` of what a whole notebook's run replaces, the record last."""
     name, profile, record = job.notebook, job.profile, outcome.record
     original, executed = (notebooks.parse(text, name) for text in (job.source, outcome.executed))
     stored = outputs.stored_form(original, executed)
-    files = {records.executed_path(name, profile, root): notebooks.to_text(stored)}
+    files = {records.executed_path(name, profile, root): stored}
     old = None
     with contextlib.suppress(RecordError):
         old = records.read_record(name, profile, root)
@@ -587,7 +587,7 @@ def _merge(name, profile, seeds, root):
     finished = [Record.read(file) for file in files if file.exists()]
     if finished:
         merged, path = records.merge(finished), records.merged_path(name, profile, root)
-        notebooks.write_text(merged.to_json(), path)
+        notebooks.write({path: merged.to_json()})
         say("\n" + records.claims_table(merged))
         of = count(len(finished), "seed")
         say(f"\nThe record of {of} is {path.relative_to(root)}")

@@ -11,16 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from press import PressError, notebooks
+from press.book import status
 
 # File, what stands there once, and what comes in its place.
 STAMPS = (
     ("labutils/__init__.py", r'^__version__ = ".*"$', '__version__ = "{version}"'),
     ("_config.yml", r"^  branch: .*$", "  branch: v{version}"),
-    (
-        "CITATION.cff",
-        r"^version: .*(\ndate-released: .*)?$",
-        "version: {version}\ndate-released: {date}",
-    ),
+    ("CITATION.cff", r"^version: .*(\ndate-released: .*)?$", "version: {version}\n{released}"),
     ("CHANGELOG.md", r"^## \[Unreleased\]$", "## [Unreleased]\n\n## [{version}] - {date}"),
 )
 
@@ -49,7 +46,7 @@ def stamp(version: str, root: Path) -> None:
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     for name, pattern, text in STAMPS:
         before = (root / name).read_text(encoding="utf-8")
-        new = text.format(version=version, date=date)
+        new = text.format(version=version, date=date, released=f"date-released: {date}")
         after, count = re.subn(pattern, lambda _, new=new: new, before, flags=re.MULTILINE)
         if count != 1:
             raise PressError(f"{name} must have one line like {pattern}, found {count}")
@@ -79,8 +76,7 @@ def _problems(version: str, root: Path):
 
 def _stale(root: Path) -> list[str]:
     """The lines of `python -m press status` about records of other code."""
-    status = _run(root, sys.executable, "-m", "press", "status")
-    return [line for line in status.splitlines() if re.search(r"\bstale\b", line)]
+    return [line for line in status(root).splitlines()[2:] if re.search(r"\bstale\b", line)]
 
 
 def _run(root: Path, *command: str) -> str:
