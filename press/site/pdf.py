@@ -146,7 +146,7 @@ def join(cover, printed, addresses, parts, headings):
     that is not in the book is no link any more.
     """
     from pypdf import PdfWriter
-    from pypdf.generic import ArrayObject, Fit, NameObject
+    from pypdf.generic import Fit
 
     writer, start, places = PdfWriter(), {}, {}
     for page, reader in {None: cover, **printed}.items():
@@ -164,26 +164,31 @@ def join(cover, printed, addresses, parts, headings):
 
     for page, reader in {None: cover, **printed}.items():
         for sheet in writer.pages[start[page] : start[page] + len(reader.pages)]:
-            kept = ArrayObject()
-            for reference in sheet.get("/Annots", ()):
-                link = reference.get_object()
-                address = str(link.get("/A", {}).get("/URI", ""))
-                goal = goal_of(link, address, page, addresses)
-                if not goal and address.startswith("file:"):
-                    continue
-                if goal:
-                    number, fit = place(*goal)
-                    link.pop("/A", None)
-                    goal = [writer.pages[number].indirect_reference, fit.fit_type, *fit.fit_args]
-                    link[NameObject("/Dest")] = ArrayObject(goal)
-                kept.append(reference)
-            sheet[NameObject("/Annots")] = kept
-
+            lead_inside(sheet, page, addresses, writer, place)
     add_outline(writer, parts, headings, start, place)
     writer.set_page_label(0, start[parts[0][1][0]] - 1, style="/r")
     writer.set_page_label(start[parts[0][1][0]], len(writer.pages) - 1, style="/D")
     writer.page_mode = "/UseOutlines"
     return writer
+
+
+def lead_inside(sheet, page, addresses, writer, place):
+    """Let the links of a sheet of a page lead inside the file, or take them out."""
+    from pypdf.generic import ArrayObject, NameObject
+
+    kept = ArrayObject()
+    for reference in sheet.get("/Annots", ()):
+        link = reference.get_object()
+        address = str(link.get("/A", {}).get("/URI", ""))
+        goal = goal_of(link, address, page, addresses)
+        if goal:
+            number, fit = place(*goal)
+            link.pop("/A", None)
+            goal = [writer.pages[number].indirect_reference, fit.fit_type, *fit.fit_args]
+            link[NameObject("/Dest")] = ArrayObject(goal)
+        if goal or not address.startswith("file:"):
+            kept.append(reference)
+    sheet[NameObject("/Annots")] = kept
 
 
 def goal_of(link, address, page, addresses):
@@ -204,9 +209,7 @@ def add_outline(writer, parts, headings, start, place):
             above = {0: parent}  # the last item of each level
             for heading in headings[page]:
                 level = heading["level"]
-                number, fit = place(page, heading["anchor"])
-                if level == 1:
-                    number, fit = place(page, "")
+                number, fit = place(page, heading["anchor"] if level > 1 else "")
                 higher = above[max(k for k in above if k < level)]
                 item = writer.add_outline_item(
                     heading["title"], number, parent=higher, fit=fit, is_open=False

@@ -3,7 +3,6 @@
 The tables can be read without scripts; scoreboard.js lets readers sort and filter them.
 """
 
-import re
 from html import escape
 from pathlib import Path
 
@@ -114,15 +113,11 @@ def link_claims(app, doctree, docname):
         return
     page = app.builder.get_relative_uri(docname, run.theme.docname)
     anchors = {escape(c.statement, quote=False): run.anchor(c) for c in run.record.claims}
-
-    def linked(match):
-        words = match[1]
-        if words not in anchors:
-            return match[0]
-        return f'<td><a href="{page}#{anchors[words]}">{words}</a></td>'
-
     for raw in [raw for cell in cells for raw in cell.findall(nodes.raw)]:
-        text = re.sub(r"<td>([^<]*)</td>", linked, raw.astext())
+        text = raw.astext()
+        for words, anchor in anchors.items():
+            link = f'<a href="{page}#{anchor}">{words}</a>'
+            text = text.replace(f"<td>{words}</td>", f"<td>{link}</td>")
         raw.replace_self(nodes.raw(text, text, **raw.attributes))
 
 

@@ -9,15 +9,7 @@ from markupsafe import Markup, escape
 from sphinx.util.docutils import SphinxDirective
 
 from labutils import formats
-from press.site import records
 from press.words import duration
-
-FILTERS = {
-    "day": records.day,
-    "duration": duration,
-    "interval": formats.interval,
-    "p_value": formats.p_value,
-}
 
 
 @cache
@@ -28,7 +20,8 @@ def environment(root):
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    made.filters |= FILTERS | {"sentence": sentence, "words": words}
+    made.filters |= {"duration": duration, "interval": formats.interval}
+    made.filters |= {"p_value": formats.p_value, "sentence": sentence, "words": words}
     return made
 
 
