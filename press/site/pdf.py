@@ -168,15 +168,13 @@ def join(cover, printed, addresses, parts, headings):
             for reference in sheet.get("/Annots", ()):
                 link = reference.get_object()
                 address = str(link.get("/A", {}).get("/URI", ""))
-                goal = goal_of(link, address, page, addresses)
-                if not goal and address.startswith("file:"):
-                    continue
-                if goal:
+                if goal := goal_of(link, address, page, addresses):
                     number, fit = place(*goal)
                     link.pop("/A", None)
                     goal = [writer.pages[number].indirect_reference, fit.fit_type, *fit.fit_args]
                     link[NameObject("/Dest")] = ArrayObject(goal)
-                kept.append(reference)
+                if goal or not address.startswith("file:"):
+                    kept.append(reference)
             sheet[NameObject("/Annots")] = kept
 
     add_outline(writer, parts, headings, start, place)
@@ -197,18 +195,13 @@ def goal_of(link, address, page, addresses):
 def add_outline(writer, parts, headings, start, place):
     """Parts, pages and headings as the outline of the file."""
     for caption, pages in parts:
-        parent = None
-        if caption:
-            parent = writer.add_outline_item(caption, start[pages[0]], is_open=True)
+        parent = caption and writer.add_outline_item(caption, start[pages[0]], is_open=True)
         for page in pages:
             above = {0: parent}  # the last item of each level
             for heading in headings[page]:
                 level = heading["level"]
-                number, fit = place(page, heading["anchor"])
-                if level == 1:
-                    number, fit = place(page, "")
-                higher = above[max(k for k in above if k < level)]
-                item = writer.add_outline_item(
-                    heading["title"], number, parent=higher, fit=fit, is_open=False
+                number, fit = place(page, "" if level == 1 else heading["anchor"])
+                above = {k: item for k, item in above.items() if k < level}
+                above[level] = writer.add_outline_item(
+                    heading["title"], number, parent=above[max(above)], fit=fit, is_open=False
                 )
-                above = {k: v for k, v in above.items() if k < level} | {level: item}
