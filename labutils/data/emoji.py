@@ -193,11 +193,10 @@ def splits(
     """Split ``dataset`` by style, by concept, and by combinations of both; see :class:`Splits`.
 
     About ``concept_share`` of all concepts, and about ``combination_share`` of the pictures of seen
-    concepts in the training styles, are held out, drawn with ``generator`` (on the CPU).
-    Which concepts are drawn depends on the generator and the concepts only, not on the styles: with
-    ``validation_styles=()`` the validation styles join the training styles, and the same concepts
-    stay held out. Raises ``ValueError`` for styles that the set does not have or that stand in both
-    lists, for no training style left, and for impossible shares.
+    concepts in the training styles, are held out, drawn with ``generator`` (on the CPU). Which
+    concepts are drawn does not depend on the styles: with ``validation_styles=()`` the validation
+    styles join the training styles, and the same concepts stay held out. Raises ``ValueError`` for
+    styles that the set does not have or that are in both lists, no training style, or bad shares.
     """
     held_out_styles = _names(held_out_styles, dataset.style_names)
     validation_styles = _names(validation_styles, dataset.style_names)
