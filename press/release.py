@@ -17,7 +17,11 @@ from press.book import status
 STAMPS = (
     ("labutils/__init__.py", r'^__version__ = ".*"$', '__version__ = "{version}"'),
     ("_config.yml", r"^  branch: .*$", "  branch: v{version}"),
-    ("CITATION.cff", r"^version: .*(\ndate-released: .*)?$", "version: {version}\n{released}"),
+    (
+        "CITATION.cff",
+        r"^version: .*(\ndate-released: .*)?$",
+        "version: {version}\ndate-released: {date}",
+    ),
     ("CHANGELOG.md", r"^## \[Unreleased\]$", "## [Unreleased]\n\n## [{version}] - {date}"),
 )
 
@@ -46,11 +50,11 @@ def stamp(version: str, root: Path) -> None:
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     for name, pattern, text in STAMPS:
         before = (root / name).read_text(encoding="utf-8")
-        new = text.format(version=version, date=date, released=f"date-released: {date}")
+        new = text.format(version=version, date=date)
         after, count = re.subn(pattern, lambda _, new=new: new, before, flags=re.MULTILINE)
         if count != 1:
             raise PressError(f"{name} must have one line like {pattern}, found {count}")
-        notebooks.write_text(after, root / name)
+        notebooks.write({root / name: after})
     notebooks.rewrite_setup_cells(root)
 
 

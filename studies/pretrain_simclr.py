@@ -79,19 +79,16 @@ def variant_settings(name: str) -> dict:
     }
 
 
-def networks(
-    code, settings: dict, generator: torch.Generator
-) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The encoder and its head with initial weights; "widths" in settings make it a variant."""
-    if "widths" in settings:
+def networks(code, settings: dict, variant: str | None, generator) -> tuple:
+    """Encoder and head as the settings say, drawn from the generator in this order."""
+    if variant is None:
+        encoder = models.build(settings["model"], 1, 10, generator)
+    else:
         encoder = models.ResNet(1, 10, tuple(settings["widths"]), blocks=1, stem_stride=2)
         models.initialise(encoder, generator)
         encoder.to(memory_format=torch.channels_last)
-    else:
-        encoder = models.build(settings["model"], 1, 10, generator)
-    width = encoder.classifier.in_features
-    layers = settings.get("head_layers", settings["head"]["layers"])
-    head = code.ProjectionHead(width, settings["head"]["output"], layers)
+    layers = settings["head"]["layers"] if variant is None else settings["head_layers"]
+    head = code.ProjectionHead(encoder.classifier.in_features, settings["head"]["output"], layers)
     models.initialise(head, generator)
     return encoder, head
 
@@ -108,7 +105,7 @@ def pretrain(seed: int, folder: Path, root: Path | None = None, variant: str | N
     generator = torch.Generator().manual_seed(1000 + seed)
     split = data.load("fashion-mnist", num_validation=0, generator=generator)
     images = split.train.images
-    encoder, head = networks(code, settings, generator)
+    encoder, head = networks(code, settings, variant, generator)
     both = torch.nn.ModuleDict({"encoder": encoder, "head": head})
     batch, steps = settings["batch_size"], settings["steps"]
     order = torch.empty(0, dtype=torch.int64)

@@ -33,10 +33,8 @@ class Scoreboard(TemplateDirective):
         themes = {theme.slug: theme for theme in records.themes(self.root)}
         theme = themes.get(self.arguments[0])
         if theme is None:
-            raise self.error(
-                f"no theme with a notebook is called {self.arguments[0]!r}; those with one are "
-                + ", ".join(themes)
-            )
+            known = ", ".join(themes)
+            raise self.error(f"{self.arguments[0]!r} is no theme with a notebook; {known} are")
         runs = [run for run in records.all_runs(self.root) if run.theme == theme]
         return self.render(
             "claims.html", theme=theme, runs=runs, verdicts=VERDICTS[:3], asked=asked,

@@ -1,6 +1,7 @@
 """Directives whose content is a Jinja2 template of book/_templates, and what templates can use."""
 
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 
 import jinja2
@@ -11,6 +12,13 @@ from sphinx.util.docutils import SphinxDirective
 from labutils import formats
 from press.words import duration
 
+FILTERS = {
+    "day": itemgetter(slice(len("2026-01-31"))),
+    "duration": duration,
+    "interval": formats.interval,
+    "p_value": formats.p_value,
+}
+
 
 @cache
 def environment(root):
@@ -20,8 +28,7 @@ def environment(root):
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    made.filters |= {"duration": duration, "interval": formats.interval}
-    made.filters |= {"p_value": formats.p_value, "sentence": sentence, "words": words}
+    made.filters |= FILTERS | {"sentence": sentence, "words": words}
     return made
 
 
