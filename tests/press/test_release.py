@@ -119,7 +119,7 @@ def test_status_tells_which_records_are_stale(clone, monkeypatch):
     notebook = notebooks.read(file)
     cells = [c for _, c in notebooks.code_cells(notebook) if "technique" in notebooks.tags(c)]
     cells[0]["source"] += "\nADDED = 1"
-    notebooks.write(notebook, file)
+    notebooks.write({file: notebook})
     assert any("rs2" in line for line in release._stale(clone))
 
 
