@@ -19,7 +19,8 @@ from press import technique
 
 def streams(seed):
     names = ("split", "initialisation", "sampling", "augmentation")
-    return types.SimpleNamespace(**{k: torch.Generator().manual_seed(seed) for k in names})
+    generators = {n: torch.Generator().manual_seed(10 * seed + k) for k, n in enumerate(names)}
+    return types.SimpleNamespace(**generators)
 
 
 LAB = types.SimpleNamespace(
@@ -84,7 +85,8 @@ def watch(experiment):
     def train_on(batches, dataset, streams, rate, *, run=None, evaluated=None, looks=()):
         states = [g.get_state() for g in (streams.initialisation, streams.augmentation)]
         calls.append({"batches": batches, "states": states, "rate": rate, "evaluated": evaluated})
-        history = training.History(torch.zeros(0), {1: 99.0}, {len(batches): 2.0})
+        seconds = dict.fromkeys(range(len(batches) + 1), 2.0)
+        history = training.History(torch.zeros(0), {1: 99.0}, seconds)
         return network_of(), history
 
     vars(experiment)["train_on"] = train_on
@@ -273,7 +275,7 @@ def test_the_cosine_ends_with_the_last_batch(experiment):
 def test_a_step_is_the_loss_of_augmented_training_images(experiment):
     seen = captured(experiment)
     dataset, generator = seen["dataset"], streams(4).augmentation
-    network = network_of(4).train()
+    network = models.build("cnn-tiny", 1, 10, streams(4).initialisation).train()
     for k, batch in enumerate(seen["batches"]):
         images = augment.pad_crop_flip(dataset.train.images[batch], 2, generator)
         logits = network(augment.normalise(images, dataset.mean, dataset.std))

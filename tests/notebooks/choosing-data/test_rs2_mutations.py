@@ -1,6 +1,6 @@
-"""Plausible mistakes in the RS2 chapter's technique and experiment, each of which a test must catch.
+"""Plausible mistakes in the RS2 chapter's cells, each of which a test must catch.
 
-Survivors, and why nothing catches them, stand at the end of the second list.
+Those of the experiment that survive, and why nothing catches them, stand after the second list.
 """
 
 import sys
@@ -324,6 +324,11 @@ EXPERIMENT = {
         "",
         experiment.test_a_step_is_the_loss_of_augmented_training_images,
     ),
+    "augmentations drawn from the stream of the order": (
+        "images = augment.pad_crop_flip(images, S.padding, streams.augmentation)",
+        "images = augment.pad_crop_flip(images, S.padding, streams.sampling)",
+        experiment.test_a_step_is_the_loss_of_augmented_training_images,
+    ),
     "no weight decay": (
         "weight_decay=S.weight_decay",
         "weight_decay=0.0",
@@ -442,17 +447,12 @@ EXPERIMENT = {
     ),
 }
 
-# Plausible mistakes that no test catches.
+# Plausible mistakes that no test catches: (right, wrong, why).
 SURVIVORS = {
-    "the stream of augmentations drawn from the order's": (
-        "images = augment.pad_crop_flip(images, S.padding, streams.augmentation)",
-        "images = augment.pad_crop_flip(images, S.padding, streams.sampling)",
-        "all streams of a test have the same seed; arms would still be paired, by other draws",
-    ),
     "the time of choosing left out beside that of scoring": (
         'sum(scores["seconds"][:nets]) + perf_counter() - started',
         'sum(scores["seconds"][:nets])',
-        "k-center takes a second where scoring takes two; a test of seconds would be a test of luck",
+        "k-center takes a second, scoring two; a test of seconds would be a test of luck",
     ),
 }
 

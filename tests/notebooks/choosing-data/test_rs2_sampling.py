@@ -239,7 +239,7 @@ def test_every_pass_of_a_loader_is_the_next_round(rs2):
         for indices in expected:
             batches = [batch.tolist() for (batch,) in loader]
             assert len(batches) == len(loader)
-            assert sum(batches, []) == indices.tolist()
+            assert [i for batch in batches for i in batch] == indices.tolist()
 
 
 def test_shortened_run_is_the_number_of_batches(rs2):
