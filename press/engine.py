@@ -210,7 +210,7 @@ class _Run:
     def _save_spent(self):
         """Remember the time spent, for the run that goes on from the checkpoints of this one."""
         if self.keeps and self.job.checkpoints.is_dir():
-            notebooks.write_text(f"{self.spent + self.seconds:.1f}\n", self.spent_file)
+            notebooks.write({self.spent_file: f"{self.spent + self.seconds:.1f}\n"})
 
     def _record(self):
         """Return the record that the notebook saved, with what only the engine knows."""
@@ -424,11 +424,11 @@ def _store(job, outcome):
         outcome.note = f"{source.relative_to(root)} was edited while it ran; nothing was replaced"
         outcome.status, outcome.details = "failed", "Run it again."
     if outcome.status == "executed":
-        notebooks.write_texts(_files(job, outcome, root))
+        notebooks.write(_files(job, outcome, root))
         failed.unlink(missing_ok=True)
         shutil.rmtree(job.checkpoints, ignore_errors=True)
     elif outcome.executed:
-        notebooks.write_text(outcome.executed, failed)
+        notebooks.write({failed: outcome.executed})
         outcome.details += f"\nThe partial notebook is kept in {failed.relative_to(root)}"
     outcome.executed = None
     return outcome
@@ -441,7 +441,7 @@ def _files(job, outcome, root):
         return {_seed_path(job): record.to_json()}
     original, executed = (notebooks.parse(text, name) for text in (job.source, outcome.executed))
     stored = outputs.stored_form(original, executed)
-    files = {records.executed_path(name, profile, root): notebooks.to_text(stored)}
+    files = {records.executed_path(name, profile, root): stored}
     old = None
     with contextlib.suppress(RecordError):
         old = records.read_record(name, profile, root)
@@ -457,7 +457,7 @@ def _merge(jobs):
     if finished:
         merged, root = records.merge(finished), Path(jobs[0].root)
         path = records.merged_path(merged.notebook, merged.profile, root)
-        notebooks.write_text(merged.to_json(), path)
+        notebooks.write({path: merged.to_json()})
         say("\n" + records.claims_table(merged))
         of = count(len(finished), "seed")
         say(f"\nThe record of {of} is {path.relative_to(root)}")

@@ -18,7 +18,7 @@ NAMED = 4  # changed definitions that are named; more are counted
 def record_path(notebook, profile, root):
     """Return where the record of a notebook lies: ``results``, or ``_build`` for ``smoke``."""
     folder = root / "_build" / "results" if profile == "smoke" else root / "results"
-    return folder / notebooks.theme(notebook, root) / f"{notebook}.{profile}.json"
+    return folder / notebooks.path(notebook, root).parent.name / f"{notebook}.{profile}.json"
 
 
 def history_path(notebook, profile, root):

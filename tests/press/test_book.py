@@ -80,7 +80,7 @@ def test_status_has_a_line_per_record_and_one_damaged_record_costs_its_own_only(
         ("damaged", "small", {}),
     ):  # fmt: skip
         path = records.record_path(name, profile, book.root)
-        notebooks.write_text(record(name, profile=profile, **changes).to_json(), path)
+        notebooks.write({path: record(name, profile=profile, **changes).to_json()})
     path.write_text("{")
     _header, _, *lines = books.status(book.root).splitlines()
     rows = [re.split(r"  +", line) for line in lines]

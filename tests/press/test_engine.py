@@ -117,7 +117,7 @@ def ran(tmp_path_factory):
     book.chapter(
         "edited", f"p = __import__('pathlib').Path({file!r})\np.write_text(p.read_text() + ' ')"
     )
-    notebooks.write_text(record("good").to_json(), records.record_path("good", "small", book.root))
+    notebooks.write({records.record_path("good", "small", book.root): record("good").to_json()})
     book.before = {name: bytes_of(book, name) for name in notebooks.chapters(book.root)}
     book.outcomes = by_label(engine.execute(jobs=2, root=book.root))
     return book
@@ -292,7 +292,7 @@ def test_a_killed_run_leaves_everything_as_it_was(book, kind, jobs):
         begin = f"open({str(book.root / f'began-{name}')!r}, 'w').close()"
         book.chapter(name, begin, "import time\ntime.sleep(300)")
     old = records.record_path("a", "small", book.root)
-    notebooks.write_text(record("a").to_json(), old)
+    notebooks.write({old: record("a").to_json()})
     before = bytes_of(book, "a")
     process = start(book, "execute", "--jobs", str(jobs))
     wait_for(lambda: all((book.root / f"began-{name}").exists() for name in names))

@@ -18,7 +18,7 @@ def stored(book, **changes):
         "code": staleness.fingerprint_parts("a", book.root),
     }
     path = records.record_path("a", "small", book.root)
-    notebooks.write_text(record("a", **now | changes).to_json(), path)
+    notebooks.write({path: record("a", **now | changes).to_json()})
     return path
 
 
