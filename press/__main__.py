@@ -128,7 +128,6 @@ def setup_cells():
 
 def run():
     """Run the command line; expected errors become one line and exit status 2."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is like Ctrl-C
     try:
         main(prog_name="python -m press")
     except (PressError, RecordError) as error:
@@ -143,4 +142,5 @@ def run():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is like Ctrl-C
     run()

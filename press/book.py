@@ -90,14 +90,13 @@ def status(root=None):
 
 def _status(name, profile, root):
     """Return the row of a record, None if there is none."""
-    why = records.why_stale(name, profile, root)
-    state = "stale" if why else "fresh"
     try:
         record = records.read_record(name, profile, root)
-    except RecordError:
-        return (name, profile, state, "-", "-", "-", "-", why)
+    except RecordError as error:
+        return (name, profile, "stale", "-", "-", "-", "-", error)
     if record is None:
         return None
-    counts = records.verdict_counts(record)
+    why, counts = records.why_stale(name, profile, root), records.verdict_counts(record)
+    state = "stale" if why else "fresh"
     took, used = duration(record.duration_s), memory(record.peak_memory_mb)
     return (name, profile, state, counts, took, used, record.finished[:10], why or "")

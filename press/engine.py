@@ -29,6 +29,7 @@ from labutils.claims import Record, RecordError
 from press import PressError, notebooks, outputs, records, staleness
 from press.words import count, duration, memory, table
 
+RUNNING = "_build/running"
 POLL_S, REPORT_S = 0.2, 60  # how often a run is looked at, and reports
 STOP = threading.Event()  # set: what runs here ends
 say = functools.partial(print, flush=True)
@@ -67,7 +68,7 @@ class Job:
 
     @property
     def file_name(self):
-        return self.notebook + ("" if self.seed is None else f".seed-{self.seed}")
+        return self.label.replace(", seed ", ".seed-")
 
     @property
     def checkpoints(self):
@@ -100,7 +101,7 @@ def run_job(job, threads=None):
     started, outcome = time.monotonic(), Outcome(job.label, "failed")
     try:
         # inside the book's folder, where the next run finds and removes what a killed one left
-        base = scratch_folder(job.notebook, job.profile, job.root)
+        base = Path(job.root, RUNNING, f"{job.profile}-{job.notebook}")
         with tempfile.TemporaryDirectory(dir=base if base.is_dir() else None) as scratch:
             _Run(job, outcome, Path(scratch)).run(threads)
     except (PressError, RecordError) as error:
@@ -266,10 +267,8 @@ def end(process):
 @contextlib.contextmanager
 def _cluster(address):
     """Give the executor of a Dask cluster."""
-    try:
-        import distributed
-    except ImportError:
-        raise PressError("--dask needs a package: pip install distributed") from None
+    import distributed  # an extra
+
     try:
         client = distributed.Client(address, timeout="20s")
     except (OSError, ValueError) as error:
@@ -307,14 +306,10 @@ def _run_all(jobs, outcomes, processes, dask):
             raise
 
 
-def scratch_folder(notebook, profile, root):
-    return Path(root, "_build", "running", f"{profile}-{notebook}")
-
-
 @contextlib.contextmanager
 def reserved(notebook, profile, root):
     """Give a run of a notebook a scratch folder, and refuse a second run at the same time."""
-    folder = scratch_folder(notebook, profile, root)
+    folder = Path(root, RUNNING, f"{profile}-{notebook}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(f"{folder}.lock")
     try:
@@ -362,9 +357,8 @@ def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, forc
                 _run_all(again, outcomes, processes, dask)
         finally:
             _report(outcomes)
-    if sweep:
-        for made in planned.values():
-            _merge(made)
+    for made in planned.values() if sweep else ():
+        _merge(made)
     return list(outcomes.values())
 
 
@@ -399,12 +393,11 @@ def _to_run(jobs, outcomes, force):
 def _report(outcomes):
     """Print the failures and the table of all jobs."""
     rows = []
-    for outcome in outcomes.values():
-        label, status, note = outcome.label, outcome.status, outcome.note
-        if status == "failed":
-            say(f"\n{label} failed: {note}\n{outcome.details}".rstrip())
-        took, used = duration(outcome.seconds or None), memory(outcome.peak_memory_mb)
-        rows.append((label, status, took, used, note))
+    for o in outcomes.values():
+        if o.status == "failed":
+            say(f"\n{o.label} failed: {o.note}\n{o.details}".rstrip())
+        took, used = duration(o.seconds or None), memory(o.peak_memory_mb)
+        rows.append((o.label, o.status, took, used, o.note))
     say("\n" + table(("notebook", "status", "time", "peak memory", "note"), rows))
 
 
@@ -439,15 +432,15 @@ def _files(job, outcome, root):
     name, profile, record = job.notebook, job.profile, outcome.record
     if job.seed is not None:
         return {_seed_path(job): record.to_json()}
-    original, executed = (notebooks.parse(text, name) for text in (job.source, outcome.executed))
-    stored = outputs.stored_form(original, executed)
+    stored = outputs.stored_form(
+        *(notebooks.parse(s, name) for s in (job.source, outcome.executed))
+    )
     files = {records.executed_path(name, profile, root): stored}
-    old = None
     with contextlib.suppress(RecordError):
         old = records.read_record(name, profile, root)
-    if old and old.fingerprint != record.fingerprint and profile != "smoke":
-        history = records.history_path(name, profile, root)
-        files[history] = records.history_with(old, history)
+        if old and old.fingerprint != record.fingerprint and profile != "smoke":
+            history = records.history_path(name, profile, root)
+            files[history] = records.history_with(old, history)
     return files | {records.record_path(name, profile, root): record.to_json()}
 
 
