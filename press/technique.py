@@ -4,13 +4,13 @@ import ast
 import builtins
 import functools
 import linecache
+import symtable
 import sys
 import types
 
 from labutils import PROFILES
 from press.notebooks import NotebookError, code_cells, path, read
 from press.notebooks import tags as tags_of
-from press.source import References
 
 
 def load(slug, root=None, tags=("technique",), given=None):
@@ -56,52 +56,54 @@ def _imports(tree, names):
     """Yield the top-level import statements of a cell, cut down to what binds one of ``names``."""
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            kept = [a for a in node.names if (a.asname or a.name.split(".")[0]) in names]
-            if kept:
-                yield ast.unparse(
-                    ast.Import(kept)
-                    if isinstance(node, ast.Import)
-                    else ast.ImportFrom(node.module, kept, node.level)
-                )
+            node.names = [a for a in node.names if (a.asname or a.name.split(".")[0]) in names]
+            if node.names:
+                yield ast.unparse(node)
 
 
 @functools.lru_cache(maxsize=32)
 def _make_module(file, chapter, imports, technique, given=()):
     name = "notebook_" + chapter.replace("-", "_")
-    header = f"# imports of {chapter}\n" + "\n".join(imports)
-    parts = [(f"{file}, imports", header)]
-    parts += [(f"{file}, cell {number}", source) for number, source in technique]
-    # One text of all cells under the module's own file name: inspect looks for classes there.
-    whole = f"{file}, technique cells"
+    parts = {f"{file}, imports": "\n".join([f"# imports of {chapter}", *imports])}
+    parts |= {f"{file}, cell {number}": source for number, source in technique}
     module = types.ModuleType(name, f"Technique cells of notebooks/{chapter}.ipynb.")
-    module.__file__ = whole
+    # One text of all cells under the module's own file name: inspect looks for classes there.
+    module.__file__ = f"{file}, technique cells"
+    for place, source in {**parts, module.__file__: "\n\n".join(parts.values())}.items():
+        linecache.cache[place] = (len(source), None, source.splitlines(True), place)
     vars(module).update(given)
-    text = "\n\n".join(source for _, source in parts)
-    for filename, source in [*parts, (whole, text)]:
-        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     previous, sys.modules[name] = sys.modules.get(name), module
     try:
-        needed = {}
-        for filename, source in parts:
-            label = f"{chapter}, {filename.rpartition(', ')[2]}"
-            code = compile(source, filename, "exec")
-            for used in sorted(References(ast.parse(source)).names):
-                needed.setdefault(used[0].partition(".")[0], label)
-            try:
-                exec(code, module.__dict__)
-            except NameError as error:
-                raise _undefined(label, error.name or str(error)) from error
-            except Exception as error:
-                raise NotebookError(f"{label}: {type(error).__name__}: {error}") from error
-        for used, label in needed.items():
-            if used not in module.__dict__ and not hasattr(builtins, used):
-                raise _undefined(label, used)
+        _fill(module, chapter, parts)
     except NotebookError:
         sys.modules.pop(name)
         if previous is not None:
             sys.modules[name] = previous
         raise
     return module
+
+
+def _fill(module, chapter, parts):
+    """Execute cells in a module, and see to it that it has the names that its functions use."""
+    used = {}
+    for place, source in parts.items():
+        label = f"{chapter}, {place.rpartition(', ')[2]}"
+        try:
+            exec(compile(source, place, "exec"), vars(module))
+        except NameError as error:
+            raise _undefined(label, error.name or str(error)) from error
+        except Exception as error:
+            raise NotebookError(f"{label}: {type(error).__name__}: {error}") from error
+        used |= dict.fromkeys(_globals(symtable.symtable(source, place, "exec")), label)
+    for name, label in used.items():
+        if name not in vars(module) and not hasattr(builtins, name):
+            raise _undefined(label, name)
+
+
+def _globals(scope):
+    """The names that the functions and classes of a scope use and do not define."""
+    names = {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global()}
+    return names.union(*map(_globals, scope.get_children()))
 
 
 def _undefined(label, name):
@@ -125,7 +127,8 @@ def settings(slug, profile, root=None):
             for line in _parse(slug, number, cell["source"]).body
             if isinstance(line, ast.Assign | ast.AugAssign)
         ]
-        tables = [k for k, line in enumerate(lines) if _assigns(line, "SETTINGS")]
+        targets = [getattr(line, "target", None) or line.targets[0] for line in lines]
+        tables = [k for k, target in enumerate(targets) if ast.unparse(target) == "SETTINGS"]
         if not tables:
             continue
         place = f"{slug}, cell {number}"
@@ -141,11 +144,6 @@ def settings(slug, profile, root=None):
     if profile not in profiles:
         raise _no_settings(place, profile, f"it has {', '.join(profiles)}")
     return {name: row[profiles.index(profile)] for name, row in rows.items()}
-
-
-def _assigns(line, name):
-    target = line.targets[0] if isinstance(line, ast.Assign) else line.target
-    return ast.unparse(target) == name
 
 
 def _no_settings(place, profile, problem):
