@@ -24,8 +24,8 @@ UNCLEAR = re.compile(
 def parse(source, package=""):
     """Return the syntax tree without what changes no value; imports become absolute, one a line.
 
-    Left out are docstrings, annotations, messages of errors and the reasons in SETTINGS.
-    package: the one that holds the source's module. Raises SyntaxError.
+    Left out are docstrings, annotations and messages of errors. package: the one that holds the
+    source's module. Raises SyntaxError.
     """
     return ast.fix_missing_locations(_Strip(package).visit(ast.parse(source)))
 
@@ -74,16 +74,6 @@ class _Strip(ast.NodeTransformer):
             node.annotation = ast.Constant(None)
         return self.generic_visit(node)
 
-    def visit_Assign(self, node):
-        target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
-        rows = getattr(node.value, "values", []) if dotted(target) == "SETTINGS" else []
-        if {len(getattr(row, "elts", [])) for row in rows} in ({4}, {5}):
-            for row in rows:  # what the paper says, and why
-                row.elts[-2:] = [cell for cell in row.elts[-2:] if not _is_text(cell)]
-        return self.generic_visit(node)
-
-    visit_AugAssign = visit_Assign
-
 
 def _is_text(node):
     constant = isinstance(node, ast.Constant) and isinstance(node.value, str)
@@ -122,12 +112,14 @@ class Code(ast.NodeVisitor):
 
     text: what it says. names: {(dotted name, use)}, local ones too, since a name that is also one
     of the module may mean that; use: "item" for `X[key]`, "member" for `key in X`, else "whole".
-    imports: {name: paths that it stands for}. loads: paths that are imported. texts: its strings.
+    bound: names that it binds, local ones too. imports: {name: paths that it stands for}. loads:
+    paths that are imported. texts: its strings.
     """
 
     def __init__(self, node):
         self.node, self.text = node, dump(node)
         self.names, self.imports, self.loads, self.texts = set(), {}, set(), set()
+        self.bound = set()
         self.visit(node)
 
     def _look_up(self, node, use="whole"):
@@ -136,7 +128,18 @@ class Code(ast.NodeVisitor):
         else:
             self.visit(node.value if isinstance(node, ast.Attribute) else node)
 
-    visit_Name = visit_Attribute = _look_up
+    visit_Attribute = _look_up
+
+    def visit_Name(self, node):
+        self.names.add((node.id, "whole"))
+        if not isinstance(node.ctx, ast.Load):
+            self.bound.add(node.id)
+
+    def visit_FunctionDef(self, node):
+        self.bound.add(node.name)
+        self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_ClassDef = visit_FunctionDef
 
     def visit_Subscript(self, node):
         self._look_up(node.value, "item" if isinstance(node.ctx, ast.Load) else "whole")
@@ -184,7 +187,8 @@ class Module:
             self.loads |= code.loads
             if "*" in code.imports or _acts(statement):
                 self.effects.append(code)
-            for bound in _bound(statement):
+            definition = isinstance(statement, (*FUNCTIONS, ast.ClassDef))
+            for bound in [statement.name] if definition else {*code.bound, *code.imports}:
                 self.definitions.setdefault(bound, []).append(code)
         for name, codes in self.definitions.items():
             node = codes[0].node
@@ -208,20 +212,6 @@ class Module:
 def is_unclear(tree):
     """Whether code may reach things by names that are made while it runs."""
     return UNCLEAR.search(ast.unparse(tree)) is not None
-
-
-def _bound(statement):
-    """The names that a statement at the top of a module binds, and maybe some more."""
-    definition = isinstance(statement, (*FUNCTIONS, ast.ClassDef))
-    names = set()
-    for node in [statement] if definition else ast.walk(statement):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            names.add(node.id)
-        elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, ast.alias):
-            names.add(node.asname or node.name.partition(".")[0])
-    return names
 
 
 def _acts(node):

@@ -11,13 +11,10 @@ name)` or `from module import *`; so does the package where names are made while
 Of a table, {text: value}, those entries count that a text of the reached code names, or all.
 """
 
-import ast
 import functools
 import hashlib
 import json
-from pathlib import Path
 
-from labutils import find_root
 from press import notebooks
 from press.source import Code, Module, is_unclear, parse
 
@@ -41,7 +38,7 @@ def fingerprint(notebook, root=None):
     not depend on the version of Python.
     """
     parts = fingerprint_parts(notebook, root)
-    return None if parts is None else _digest(json.dumps(parts, sort_keys=True))
+    return None if parts is None else _digest(json.dumps(parts, sort_keys=True).encode())
 
 
 def fingerprint_parts(notebook, root=None):
@@ -51,10 +48,8 @@ def fingerprint_parts(notebook, root=None):
     import. "labutils.models.MODELS['cnn']": an entry of a table. "labutils.models, when imported":
     what the module does to others then. "assets/emoji.json": a packaged file.
     """
-    root = Path(root) if root else find_root()
-    if root is None:
-        return None
     try:
+        root = notebooks.book_root(root)
         cells = notebooks.code_cells(notebooks.read(notebooks.path(notebook, root)))
     except notebooks.NotebookError:
         return None
@@ -63,7 +58,6 @@ def fingerprint_parts(notebook, root=None):
 
 
 def _digest(content):
-    content = content.encode() if isinstance(content, str) else content
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -83,11 +77,10 @@ class _Reach:
         self.queue = []  # arguments of _follow
         try:
             tree = parse(source)
-            notebook, unclear = Code(tree), is_unclear(tree)
-        except SyntaxError:
-            notebook, unclear = Code(ast.Constant(source)), True
-        self._count("notebook", [notebook])
-        if unclear:
+        except SyntaxError:  # such as `%run x`: it may do anything
+            tree = parse(f"eval({source!r})")
+        self._count("notebook", [Code(tree)])
+        if is_unclear(tree):
             self._find(PACKAGE)
         while self.queue or self._choose_entries():
             self._follow(*self.queue.pop())
@@ -95,15 +88,15 @@ class _Reach:
     def digests(self):
         """Return {what counts: digest}."""
         return {
-            name: _digest("\n".join(code.text for code in codes))
+            name: _digest("\n".join(code.text for code in codes).encode())
             for name, codes in self.parts.items()
         } | self._assets()
 
     def _assets(self):
         """Digests of the packaged files whose names begin with a text of the reached code."""
+        files = (self.root / PACKAGE / "assets").rglob("*")
+        data = [f for f in files if f.is_file() and not f.name.endswith("LICENSE.txt")]
         beginnings = tuple(text for text in self.texts if len(text) >= SHORTEST)
-        found = [f for f in sorted((self.root / PACKAGE / "assets").rglob("*")) if f.is_file()]
-        data = [file for file in found if not file.name.endswith("LICENSE.txt")]
         named = [file for file in data if file.name.startswith(beginnings)]
         counted = named or (data if "assets" in self.texts else [])
         return {f"assets/{file.name}": _digest(file.read_bytes()) for file in counted}
@@ -131,10 +124,9 @@ class _Reach:
     def _module(self, name):
         """Return a module or None; the first time, count what it does when it is imported."""
         if name not in self.modules:
-            file = self.root.joinpath(*name.split(".")) / "__init__.py"
-            package = name
-            if not file.is_file():
-                file, package = file.parent.with_suffix(".py"), name.rpartition(".")[0]
+            base = self.root.joinpath(*name.split("."))
+            package = name if base.is_dir() else name.rpartition(".")[0]
+            file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
             module = _parsed(name, file.read_text("utf-8"), package) if file.is_file() else None
             self.modules[name] = module
             if module and module.effects:
@@ -196,11 +188,7 @@ class _Reach:
         unnamed = []
         for path, module in self.tables.items():
             table = module.tables[path.rpartition(".")[2]]
-            others = self.texts - table.keys()
-            parts = [text for text in others if len(text) >= SHORTEST]
-            named = self.texts & table.keys()
-            named |= {k for k in table for text in others if k in text}
-            named |= {k for k in table for text in parts if text in k}
+            named = {key for key in table for text in self.texts if _names(text, key, table)}
             for key in named:
                 if f"{path}[{key!r}]" not in self.parts:
                     self._count(f"{path}[{key!r}]", [table[key]], module)
@@ -209,3 +197,9 @@ class _Reach:
         for path in unnamed if not self.queue else ():
             self._find(path)
         return bool(self.queue)
+
+
+def _names(text, key, table):
+    if text in table:
+        return text == key
+    return key in text or (len(text) >= SHORTEST and text in key)

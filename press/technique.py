@@ -74,30 +74,24 @@ def _make_module(file, chapter, imports, technique, given=()):
     vars(module).update(given)
     previous, sys.modules[name] = sys.modules.get(name), module
     try:
-        _fill(module, chapter, parts)
+        used = {}
+        for place, source in parts.items():
+            label = f"{chapter}, {place.rpartition(', ')[2]}"
+            used |= dict.fromkeys(_globals(symtable.symtable(source, place, "exec")), label)
+            try:
+                exec(compile(source, place, "exec"), vars(module))
+            except NameError as error:
+                raise _undefined(label, error.name or str(error)) from error
+            except Exception as error:
+                raise NotebookError(f"{label}: {type(error).__name__}: {error}") from error
+        for missing in used.keys() - vars(module).keys() - set(dir(builtins)):
+            raise _undefined(used[missing], missing)
     except NotebookError:
         sys.modules.pop(name)
         if previous is not None:
             sys.modules[name] = previous
         raise
     return module
-
-
-def _fill(module, chapter, parts):
-    """Execute cells in a module, and see to it that it has the names that its functions use."""
-    used = {}
-    for place, source in parts.items():
-        label = f"{chapter}, {place.rpartition(', ')[2]}"
-        try:
-            exec(compile(source, place, "exec"), vars(module))
-        except NameError as error:
-            raise _undefined(label, error.name or str(error)) from error
-        except Exception as error:
-            raise NotebookError(f"{label}: {type(error).__name__}: {error}") from error
-        used |= dict.fromkeys(_globals(symtable.symtable(source, place, "exec")), label)
-    for name, label in used.items():
-        if name not in vars(module) and not hasattr(builtins, name):
-            raise _undefined(label, name)
 
 
 def _globals(scope):

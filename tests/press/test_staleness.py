@@ -351,8 +351,6 @@ UNSEEN = {
     "unused import": (HELPER + "helper.g(1)", "helper", "functools, json", "functools"),
     "import by a text of another package": (
         "import importlib\nimportlib.import_module(f'scipy.{x}')", "deep", "= 1", "= 5"),
-    "reason of a setting": ('SETTINGS = {"n": (1, 2, 3, "4", "why")}', None, "why", "because"),
-    "paper's value of a setting": ('SETTINGS = {"n": (1, 2, "4", "why")}', None, '"4"', '"5"'),
     "message of a check": ("assert x, 'empty'", None, "'empty'", "f'{x} is empty'"),
     "cause of an error": ("raise ValueError() from error", None, " from error", " from None"),
     "comment": ("x = 1  # one", None, "# one", "# two"),
