@@ -7,27 +7,27 @@ import re
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Calls that leave nothing behind but their value. Every other call at the top of a module may
 # change something elsewhere, such as a register of functions.
-LOUD = {"__import__", "delattr", "eval", "exec", "next", "open", "setattr"}
-QUIET = set(dir(builtins)) - LOUD | {
+QUIET = set(dir(builtins)) - {"__import__", "delattr", "eval", "exec", "next", "open", "setattr"}
+QUIET |= {
     "Path", "compile", "split", "keys", "values", "items", "join", "tensor", "arange", "zeros",
     "ones", "unbind", "no_grad", "inference_mode", "dataclass", "field", "cache", "lru_cache",
     "cached_property", "contextmanager", "wraps", "Source",
 }  # fmt: skip
-# Ways to reach what no name in the source stands for.
+# How `dump` writes what reaches more than the names in the source stand for.
 UNCLEAR = re.compile(
-    r"(?<![.\w])(eval|exec|globals|locals|builtins)\b|\b(vars|dir)\(\)|sys\.modules|from sys\b"
-    r"|__(import|subclasses|init_subclass|globals)__|metaclass"
-    r"|import_module(?!\(f?['\"](?!labutils)\w+[.'\"])"  # but for one of another package
+    r"id='(eval|exec|globals|locals)'|'__(import|subclasses|init_subclass|globals)__'|'metaclass'"
+    r"|Call\(func=Name\(id='(vars|dir)'\)\)|id='sys'\),attr='modules'|'sys\.modules'|'builtins"
+    r"|import_module'(?!\),args=\[(JoinedStr\(values=\[)?str '(?!labutils)\w+[.'])"  # elsewhere
 )
 
 
 def parse(source, package=""):
-    """Return the syntax tree without what changes no value; imports become absolute, one a line.
+    """Return the syntax tree without what changes no value.
 
-    Left out are docstrings, annotations and messages of errors. package: the one that holds the
-    source's module. Raises SyntaxError.
+    Left out are docstrings, annotations and messages of errors. All imports take one form, `import
+    a.b as c`. package: the one that holds the source's module. Raises SyntaxError.
     """
-    return ast.fix_missing_locations(_Strip(package).visit(ast.parse(source)))
+    return _Strip(package).visit(ast.parse(source))
 
 
 class _Strip(ast.NodeTransformer):
@@ -41,8 +41,9 @@ class _Strip(ast.NodeTransformer):
         if node.module == "__future__":
             return None
         parents = self.package[: len(self.package) - node.level + 1] if node.level else []
-        module = ".".join([*parents, *([node.module] if node.module else [])])
-        return [ast.ImportFrom(module, [alias], 0) for alias in node.names]
+        module = ".".join(filter(None, [*parents, node.module]))
+        names = [ast.alias(f"{module}.{a.name}", a.asname or a.name) for a in node.names]
+        return [ast.Import([name]) for name in names]
 
     def visit_Expr(self, node):  # docstrings, and strings used as comments
         return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
@@ -76,8 +77,7 @@ class _Strip(ast.NodeTransformer):
 
 
 def _is_text(node):
-    constant = isinstance(node, ast.Constant) and isinstance(node.value, str)
-    return constant or isinstance(node, ast.JoinedStr)
+    return isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str)
 
 
 def dump(node):
@@ -113,11 +113,12 @@ class Code(ast.NodeVisitor):
     text: what it says. names: {(dotted name, use)}, local ones too, since a name that is also one
     of the module may mean that; use: "item" for `X[key]`, "member" for `key in X`, else "whole".
     bound: names that it binds, local ones too. imports: {name: paths that it stands for}. loads:
-    paths that are imported. texts: its strings.
+    paths that are imported. texts: its strings. unclear: whether it reaches more by other ways.
     """
 
     def __init__(self, node):
         self.node, self.text = node, dump(node)
+        self.unclear = bool(UNCLEAR.search(self.text))
         self.names, self.imports, self.loads, self.texts = set(), {}, set(), set()
         self.bound = set()
         self.visit(node)
@@ -161,12 +162,6 @@ class Code(ast.NodeVisitor):
             self.imports.setdefault(name, set()).add(alias.name if alias.asname else name)
             self.loads.add(alias.name)
 
-    def visit_ImportFrom(self, node):
-        for alias in node.names:
-            path = f"{node.module}.{alias.name}"
-            self.imports.setdefault(alias.asname or alias.name, set()).add(path)
-            self.loads.add(path)
-
 
 class Module:
     """The top level of a module.
@@ -174,31 +169,31 @@ class Module:
     definitions: {name: Code of the statements that bind it, imports too}. tables: {name: {key:
     Code}} of literal dicts with texts as keys. lists: names of literal lists of names and
     constants, such as `(*TABLE, "more")`. effects: Code that changes more than the names that it
-    binds. loads: paths that are imported. unclear: whether it may reach what it does not name.
+    binds. loads: paths that are imported. unclear: whether some of its Code is.
     """
 
     def __init__(self, name, source, package):
         tree = parse(source, package)
-        self.name, self.unclear = name, is_unclear(tree)
+        self.name, self.effects, self.loads, self.unclear = name, [], set(), False
         self.definitions, self.tables, self.lists = {}, {}, set()
-        self.effects, self.loads = [], set()
         for statement in tree.body:
             code = Code(statement)
             self.loads |= code.loads
+            self.unclear |= code.unclear
             if "*" in code.imports or _acts(statement):
                 self.effects.append(code)
             definition = isinstance(statement, (*FUNCTIONS, ast.ClassDef))
             for bound in [statement.name] if definition else {*code.bound, *code.imports}:
                 self.definitions.setdefault(bound, []).append(code)
         for name, codes in self.definitions.items():
-            node = codes[0].node
-            if len(codes) == 1 and isinstance(node, ast.Assign | ast.AnnAssign):
-                targets = getattr(node, "targets", None) or [node.target]
-                if name in map(dotted, targets):
-                    self._note(name, node.value)
+            if len(codes) == 1:
+                self._note(name, codes[0].node)
 
-    def _note(self, name, value):
-        """Note whether a name's one value is a table or a list."""
+    def _note(self, name, node):
+        """Note whether a name that one statement binds is a table or a list."""
+        targets = [*getattr(node, "targets", ()), getattr(node, "target", None)]
+        plain = isinstance(node, ast.Assign | ast.AnnAssign) and name in map(dotted, targets)
+        value = node.value if plain else None
         if isinstance(value, ast.Dict):
             keys = [getattr(key, "value", None) for key in value.keys]
             if all(isinstance(key, str) for key in keys):
@@ -209,11 +204,6 @@ class Module:
                 self.lists.add(name)
 
 
-def is_unclear(tree):
-    """Whether code may reach things by names that are made while it runs."""
-    return UNCLEAR.search(ast.unparse(tree)) is not None
-
-
 def _acts(node):
     """Whether running a statement may change more than the names that it binds."""
     decorators = getattr(node, "decorator_list", [])
@@ -221,9 +211,8 @@ def _acts(node):
     called += [node.func] if isinstance(node, ast.Call) else []
     stores = isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load)
     told = isinstance(node, ast.ClassDef) and node.keywords
-    if stores or told or isinstance(node, ast.AugAssign | ast.Delete | ast.With):
-        return True
-    if {getattr(c, "attr", dotted(c)) for c in called} - QUIET:
+    changes = stores or told or isinstance(node, ast.AugAssign | ast.Delete | ast.With)
+    if changes or {getattr(c, "attr", dotted(c)) for c in called} - QUIET:
         return True
     later = isinstance(node, (*FUNCTIONS, ast.Lambda))  # the body does not run yet
     parts = [*decorators, node.args] if later else ast.iter_child_nodes(node)

@@ -16,7 +16,7 @@ import hashlib
 import json
 
 from press import notebooks
-from press.source import Code, Module, is_unclear, parse
+from press.source import Code, Module, parse
 
 # What may change without changing a number, and why.
 NOT_COUNTED = {
@@ -71,7 +71,7 @@ class _Reach:
         self.root = root
         self.modules = {}  # name -> Module that is imported, or None where there is none
         self.parts = {}  # what counts -> its Code
-        self.tables = {}  # name of a table that is asked for keys -> {key: Code}, and its module
+        self.tables = {}  # name of a table that is asked for keys -> its Module
         self.found = set()  # (path, use) that are followed
         self.texts = set()  # of the code that counts
         self.queue = []  # arguments of _follow
@@ -79,18 +79,17 @@ class _Reach:
             tree = parse(source)
         except SyntaxError:  # such as `%run x`: it may do anything
             tree = parse(f"eval({source!r})")
-        self._count("notebook", [Code(tree)])
-        if is_unclear(tree):
+        notebook = Code(tree)
+        self._count("notebook", [notebook])
+        if notebook.unclear:
             self._find(PACKAGE)
         while self.queue or self._choose_entries():
             self._follow(*self.queue.pop())
 
     def digests(self):
         """Return {what counts: digest}."""
-        return {
-            name: _digest("\n".join(code.text for code in codes).encode())
-            for name, codes in self.parts.items()
-        } | self._assets()
+        texts = {name: "\n".join(c.text for c in codes) for name, codes in self.parts.items()}
+        return {name: _digest(text.encode()) for name, text in texts.items()} | self._assets()
 
     def _assets(self):
         """Digests of the packaged files whose names begin with a text of the reached code."""

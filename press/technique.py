@@ -19,8 +19,7 @@ def load(slug, root=None, tags=("technique",), given=None):
     The imports that these cells use are taken from all code cells; nothing else is executed. So
     tests call the code that readers read. given: further names that the cells may use, such as
     ``{"lab": lab, "S": lab.settings}`` for the cells tagged ``experiment``. Without them, a module
-    is made once for each content of its cells. Tracebacks and ``inspect.getsource`` show the cells'
-    source.
+    is made once for each content of its cells. Tracebacks and ``inspect.getsource`` show them.
 
     Raises ``NotebookError`` naming the notebook and the cell if there is no such cell, a cell is
     not valid Python, fails, or uses a name that neither these cells nor an import defines.
@@ -32,9 +31,8 @@ def load(slug, root=None, tags=("technique",), given=None):
         wanted = " or ".join(f"`{tag}`" for tag in tags)
         raise NotebookError(f"{slug} has no code cell with the tag {wanted}")
     trees = {number: _parse(slug, number, source) for number, source in chosen}
-    used = {
-        node.id for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Name)
-    }
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
     imports = []
     for number, cell in cells:
         if number not in trees and tags_of(cell).isdisjoint({"setup", "parameters"}):
@@ -77,19 +75,17 @@ def _make_module(file, chapter, imports, technique, given=()):
         used = {}
         for place, source in parts.items():
             label = f"{chapter}, {place.rpartition(', ')[2]}"
-            used |= dict.fromkeys(_globals(symtable.symtable(source, place, "exec")), label)
+            used = dict.fromkeys(_globals(symtable.symtable(source, place, "exec")), label) | used
             try:
                 exec(compile(source, place, "exec"), vars(module))
             except NameError as error:
                 raise _undefined(label, error.name or str(error)) from error
             except Exception as error:
                 raise NotebookError(f"{label}: {type(error).__name__}: {error}") from error
-        for missing in used.keys() - vars(module).keys() - set(dir(builtins)):
+        for missing in sorted(used.keys() - vars(module).keys() - set(dir(builtins))):
             raise _undefined(used[missing], missing)
     except NotebookError:
-        sys.modules.pop(name)
-        if previous is not None:
-            sys.modules[name] = previous
+        sys.modules[name] = previous  # None: Python finds no module of this name
         raise
     return module
 
@@ -116,11 +112,8 @@ def settings(slug, profile, root=None):
     """
     names, place = {}, f"{slug} has no table SETTINGS"
     for number, cell in code_cells(read(path(slug, root))):
-        lines = [
-            line
-            for line in _parse(slug, number, cell["source"]).body
-            if isinstance(line, ast.Assign | ast.AugAssign)
-        ]
+        lines = _parse(slug, number, cell["source"]).body
+        lines = [line for line in lines if isinstance(line, ast.Assign | ast.AugAssign)]
         targets = [getattr(line, "target", None) or line.targets[0] for line in lines]
         tables = [k for k, target in enumerate(targets) if ast.unparse(target) == "SETTINGS"]
         if not tables:

@@ -311,6 +311,12 @@ SEEN = {
     "eval": (HELPER + "eval('helper.g')", "helper", "size = 3", "size = 4"),
     "import by a text": ("import importlib\nimportlib.import_module('labutils.deep')", "deep",
                          "number = 1", "number = 5"),
+    "import by a function of another name": (
+        "from importlib import import_module as load\nload(f'lab{x}')", "deep", "1", "5"),
+    "import by a text that only begins like another package": (
+        "import importlib\nimportlib.import_module(f'lab{x}')", "deep", "number = 1", "number = 5"),
+    "modules of the interpreter": ("from sys import modules\nmodules[x].g(1)", "deep", "1", "5"),
+    "function that is handed to another": (HELPER + "map(eval, texts)", "deep", "1", "5"),
     "name that is not there": (HELPER + "helper.later", "helper", "size = 3", "size = 4"),
     "cell that is no Python": ("%run x\n", "helper", "size = 3", "size = 4"),
     "state of a module": (HELPER + "helper.bump()", "helper", "COUNT = 0", "COUNT = 1"),
@@ -351,6 +357,12 @@ UNSEEN = {
     "unused import": (HELPER + "helper.g(1)", "helper", "functools, json", "functools"),
     "import by a text of another package": (
         "import importlib\nimportlib.import_module(f'scipy.{x}')", "deep", "= 1", "= 5"),
+    "method and text called eval": (
+        HELPER + "model.eval()\nmodel.modules()\nplot(label='eval (mean)')", "helper",
+        "size = 3", "size = 4"),
+    "form of an import": (HELPER + "helper.g(1)", None, "from labutils import helper",
+                          "import labutils.helper as helper"),
+    "imports on one line": ("import a\nimport b", None, "a\nimport b", "a, b"),
     "message of a check": ("assert x, 'empty'", None, "'empty'", "f'{x} is empty'"),
     "cause of an error": ("raise ValueError() from error", None, " from error", " from None"),
     "comment": ("x = 1  # one", None, "# one", "# two"),
@@ -397,7 +409,7 @@ def test_fingerprint_is_the_same_on_every_python(book):
     cell = "x = f'{y!r:>{10}} {{}} {a:{b}.{c}}' 'd' f'{z=}'\n" + PACKAGE["helper"][1:].replace(
         "from .", "from labutils."
     )
-    assert digest(book, [cell], PACKAGE) == "88b163ad2b59fea3"
+    assert digest(book, [cell], PACKAGE) == "bc16a0a6c6387c31"
 
 
 def test_all_chapters_take_less_than_a_second():
