@@ -225,8 +225,8 @@ MUTATIONS = {
         experiment.test_the_arms_on_features_cluster_the_features,
     ),
     "features of other images": (
-        "features[hidden.indices], test_features[",
-        "features[: len(hidden.indices)], test_features[",
+        "world.images = features[hidden.indices]",
+        "world.images = features[: len(hidden.indices)]",
         experiment.test_features_stand_for_the_images_of_the_world,
     ),
     "supervised without the domain's prior": (
