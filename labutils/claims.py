@@ -101,6 +101,29 @@ class Record:
         alone = {c.id: judge(c.differences, c.direction, c.margin) for c in self.claims}
         return alone | corrected({c.id: alone[c.id] for c in self.claims if c.primary})
 
+    def table(self):
+        """The claims as a pandas DataFrame: whose, paper's value, ours with interval, verdict.
+
+        p is corrected for the number of primary claims, which a dot marks.
+        """
+        import pandas as pd
+
+        verdicts, rows = self.verdicts(), []
+        for claim in self.claims:
+            difference, paper, verdict = claim.difference, claim.paper, verdicts[claim.id]
+            ours = formats.interval(difference) if difference else "one seed"
+            rows.append(
+                {
+                    "claim": claim.statement,
+                    "whose": claim.source + (" ●" if claim.primary else ""),
+                    "paper": f"{paper['value']:+g} {paper.get('unit', '')}" if paper else "-",
+                    "ours: difference [interval]": f"{ours} {claim.unit}",
+                    "p": "-" if verdict.adjusted is None else formats.p_value(verdict.adjusted),
+                    "verdict": verdict.verdict,
+                }
+            )
+        return pd.DataFrame(rows)
+
     def to_json(self) -> str:
         """The text of the file. Raises ValueError if a value is NaN or infinite."""
         return json.dumps(asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -277,27 +300,8 @@ class Ledger:
         return None
 
     def table(self):
-        """The claims as a pandas DataFrame: whose, paper's value, ours with interval, verdict.
-
-        p is corrected for the number of primary claims, which a dot marks.
-        """
-        import pandas as pd
-
-        verdicts, rows = self.record().verdicts(), []
-        for claim in self.claims.values():
-            difference, paper, verdict = claim.difference, claim.paper, verdicts[claim.id]
-            ours = formats.interval(difference) if difference else "one seed"
-            rows.append(
-                {
-                    "claim": claim.statement,
-                    "whose": claim.source + (" ●" if claim.primary else ""),
-                    "paper": f"{paper['value']:+g} {paper.get('unit', '')}" if paper else "-",
-                    "ours: difference [interval]": f"{ours} {claim.unit}",
-                    "p": "-" if verdict.adjusted is None else formats.p_value(verdict.adjusted),
-                    "verdict": verdict.verdict,
-                }
-            )
-        return pd.DataFrame(rows)
+        """The claims recorded so far as a pandas DataFrame: see `Record.table`."""
+        return self.record().table()
 
     def record(self) -> Record:
         """What `save` writes. The engine adds title, code and memory, and replaces the seconds."""

@@ -5,19 +5,18 @@ neighbour and idea of each paper. `python -m press.catalogue` writes _toc.yml an
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 import yaml
 
-from press import notebooks
+from press import notebooks, outputs
 
 FILE, TOC = "book/catalogue.yml", "_toc.yml"
 BIBLIOGRAPHIES = ("book/references.bib", "book/field-map.bib")
 KINDS = ("chapter", "lab", "reading")
 UNIQUE = ("slug", "short", "key")
-LETTERS = 120  # of an idea, at most
 
 
 class CatalogueError(notebooks.NotebookError):
@@ -47,14 +46,18 @@ class Paper:
 
 @dataclass(frozen=True)
 class Theme:
-    """Papers in the order of reading; notebooks: those that have one. docname: the theme's page."""
+    """Papers in the order of reading. docname: the theme's page."""
 
     slug: str
     title: str
     question: str
     docname: str
-    papers: list[Paper]
-    notebooks: list[Paper]
+    papers: list[Paper] = field(default_factory=list)
+
+    @property
+    def notebooks(self) -> list[Paper]:
+        """The papers that have one."""
+        return [paper for paper in self.papers if paper.heading]
 
 
 @dataclass(frozen=True)
@@ -85,84 +88,85 @@ def load(root) -> Catalogue:
 
     root, entries, themes = Path(root), {}, []
     try:
-        content = yaml.safe_load((root / FILE).read_text("utf-8"))["themes"]
-        heads = [{key: theme[key] for key in ("slug", "title", "question")} for theme in content]
-        placed = [(theme["slug"], dict(row)) for theme in content for row in theme["papers"]]
+        for theme in yaml.safe_load((root / FILE).read_text("utf-8"))["themes"]:
+            head = [theme["slug"], theme["title"], theme["question"]]
+            themes.append(
+                (Theme(*head, f"book/themes/{head[0]}"), list(map(dict, theme["papers"])))
+            )
     except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
         raise CatalogueError(
             f"{FILE}: {error!r}; expected themes with slug, title, question and rows of papers"
         ) from None
     for name in BIBLIOGRAPHIES:
         entries |= dict(parse_file(root / name).entries.items())
-    _check([row for _, row in placed], entries)
-    own = {(theme, row["slug"]) for theme, row in placed if row["kind"] != "reading"}
-    headings = _headings(root, own)
-    for head in heads:
-        slug = head["slug"]
-        papers = [_paper(r, t, entries[r["key"]], headings) for t, r in placed if t == slug]
-        found = [paper for paper in papers if paper.heading]
-        themes.append(Theme(**head, docname=f"book/themes/{slug}", papers=papers, notebooks=found))
-    return Catalogue(themes)
+    _check([row for _, rows in themes for row in rows], entries)
+    headings = _headings(root)
+    for theme, rows in themes:
+        theme.papers.extend(_paper(row, theme.slug, entries, headings) for row in rows)
+    for docname in headings:  # those that no row has taken
+        _, theme, slug = docname.split("/")
+        raise CatalogueError(
+            f"{docname}.ipynb has no row of kind chapter or lab under {theme} in {FILE}; add there"
+            f"\n  - {{slug: {slug}, short: NAME, key: KEY, kind: lab, near: CHAPTER, idea: IDEA}}"
+        )
+    return Catalogue([theme for theme, _ in themes])
 
 
 def _check(rows, entries) -> None:
-    chapters = [row["slug"] for row in rows if row.get("kind") == "chapter" and row.get("slug")]
-    idea = f"a line of at most {LETTERS} letters without a full stop"
+    chapters = [str(row.get("slug")) for row in rows if row.get("kind") == "chapter"]
     expected = {
-        "slug": (re.compile(r"[a-z0-9]+(-[a-z0-9]+)*").fullmatch, "words joined by hyphens"),
-        "short": (str.strip, "a short name"),
-        "key": (entries.__contains__, f"a key of {' or '.join(BIBLIOGRAPHIES)}"),
-        "kind": (KINDS.__contains__, f"one of {', '.join(KINDS)}"),
-        "near": (chapters.__contains__, f"one of the chapters {', '.join(map(str, chapters))}"),
-        "idea": (re.compile(rf".{{1,{LETTERS}}}(?<!\.)").fullmatch, idea),
-        "figure": (str.strip, "the name of a figure in the notebook"),
+        "slug": (r"[a-z0-9]+(-[a-z0-9]+)*", "words joined by hyphens"),
+        "short": (r".*\S.*", "a short name"),
+        "key": (_any(entries), f"a key of {' or '.join(BIBLIOGRAPHIES)}"),
+        "kind": (_any(KINDS), f"one of {', '.join(KINDS)}"),
+        "near": (_any(chapters), f"one of the chapters {', '.join(chapters)}"),
+        "idea": (r".{1,120}(?<!\.)", "a line of at most 120 letters without a full stop"),
+        "figure": (r".*\S.*", "the name of a figure in the notebook"),
     }
     for row in rows:
         place = f"{FILE}, row {row.get('slug')!r}"
         if odd := set(row) - set(expected):
-            raise CatalogueError(
-                f"{place}: {odd.pop()} is unknown; known are {', '.join(expected)}"
-            )
-        for field in [name for name in expected if name != "figure" or name in row]:
-            value, (good, words) = row.get(field), expected[field]
-            once = field not in UNIQUE or sum(other.get(field) == value for other in rows) == 1
-            if not isinstance(value, str) or not good(value) or not once:
-                words += ", in one row only" * (field in UNIQUE)
-                raise CatalogueError(f"{place}: {field} is {value!r}; expected {words}")
+            known = ", ".join(expected)
+            raise CatalogueError(f"{place}: {odd.pop()} is unknown; known are {known}")
+        for name in [name for name in expected if name != "figure" or name in row]:
+            value, (pattern, words) = row.get(name), expected[name]
+            once = name not in UNIQUE or [other.get(name) for other in rows].count(value) == 1
+            if not (isinstance(value, str) and re.fullmatch(pattern, value) and once):
+                words += ", in one row only" * (name in UNIQUE)
+                raise CatalogueError(f"{place}: {name} is {value!r}; expected {words}")
 
 
-def _headings(root, placed) -> dict[str, str]:
-    """{slug: first heading} of all notebooks; each must be among `placed`, (theme, slug)."""
+def _any(words):
+    return "|".join(map(re.escape, words))
+
+
+def _headings(root) -> dict[str, str]:
+    """{docname: first heading} of all notebooks."""
     found = {}
     for file in sorted((root / "notebooks").glob("*/*.ipynb")):
-        slug, folder, name = file.stem, file.parent.name, file.relative_to(root).as_posix()
-        if (folder, slug) not in placed:
-            raise CatalogueError(
-                f"{name} has no row of kind chapter or lab under {folder} in {FILE}; add there\n"
-                f"  - {{slug: {slug}, short: NAME, key: KEY, kind: lab, near: CHAPTER, idea: IDEA}}"
-            )
-        cells = [c for c in notebooks.read(file)["cells"] if c["cell_type"] == "markdown"]
-        heading = re.search(r"^# +(.+)", "\n".join(c["source"] for c in cells), re.MULTILINE)
+        name = file.relative_to(root)
+        found[name.with_suffix("").as_posix()] = heading = outputs.title(notebooks.read(file))
         if not heading:
             raise CatalogueError(f"{name} has no title; begin its first cell with `# TITLE`")
-        found[slug] = heading[1].strip()
     return found
 
 
-def _paper(row, theme, entry, headings) -> Paper:
+def _paper(row, theme, entries, headings) -> Paper:
+    """A row as a Paper, which takes the heading of its notebook out of the headings."""
     from pybtex.richtext import Text
 
+    entry = entries[row["key"]]
     names = [" ".join(map(str, [*person.rich_prelast_names, *person.rich_last_names]))
              for person in entry.persons["author"]]  # fmt: skip
     several = len(names) > 2 or names[-1] == "others"
-    eprint = entry.fields.get("eprint")
+    eprint, docname = entry.fields.get("eprint"), f"notebooks/{theme}/{row['slug']}"
     return Paper(
         **row,
         title=str(Text.from_latex(entry.fields["title"])),
         cited=f"{f'{names[0]} et al.' if several else ' & '.join(names)} {entry.fields['year']}",
         link=f"https://arxiv.org/abs/{eprint}" if eprint else entry.fields.get("url", ""),
-        docname=f"notebooks/{theme}/{row['slug']}",
-        heading=headings.get(row["slug"]),
+        docname=docname,
+        heading=headings.pop(docname, None) if row["kind"] != "reading" else None,
     )
 
 
@@ -177,7 +181,7 @@ def write_toc(root) -> None:
     """Write _toc.yml, unless it is as the catalogue says."""
     file, text = Path(root) / TOC, toc(root)
     if not file.exists() or file.read_text("utf-8") != text:
-        notebooks.write_text(text, file)
+        notebooks.write({file: text})
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """Whether the outputs stored in a notebook say what its record says: neither is edited by hand."""
 
 import re
-import xml.etree.ElementTree as ET
 from itertools import zip_longest
 
-from labutils.claims import Ledger
+import pandas
+
 from press.notebooks import book_root, code_cells, path, read
 from press.records import read_record, record_path
 
 GLUED = "application/papermill.record/text/plain"
-TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
 
 
 def problems(slug, root=None):
@@ -25,55 +24,41 @@ def problems(slug, root=None):
         return [f"there is no record {missing}; execute the notebook"]
     cells = code_cells(read(path(slug, root)))
     outputs = [output for _, cell in cells for output in cell["outputs"]]
-    return [
-        *_number_problems(outputs, record),
-        *_table_problems(outputs, record),
-        *_provenance_problems(outputs, record),
-    ]
+    rules = (_number_problems, _table_problems, _provenance_problems)
+    return [problem for rule in rules for problem in rule(outputs, record)]
 
 
 def _number_problems(outputs, record):
-    recorded = {name: repr(number["value"]) for name, number in record.numbers.items()}
-    missing = set(recorded)
-    for output in outputs:
-        if shown := output.get("data", {}).get(GLUED):
-            name = output["metadata"]["scrapbook"]["name"]
-            missing.discard(name)
-            if shown != recorded.get(name):
-                there = recorded.get(name, "nothing")
-                yield f"number {name}: the notebook holds {shown}, its record {there}"
-    for name in sorted(missing):
-        yield f"number {name}: the record holds {recorded[name]}, the notebook nothing"
+    recorded = {(name, repr(number["value"])) for name, number in record.numbers.items()}
+    shown = {
+        (output["metadata"]["scrapbook"]["name"], output["data"][GLUED])
+        for output in outputs
+        if GLUED in output.get("data", {})
+    }
+    for name, value in sorted(shown - recorded):
+        yield f"number {name}: the notebook holds {value}, its record does not"
+    for name, value in sorted(recorded - shown):
+        yield f"number {name}: the record holds {value}, the notebook does not"
 
 
 def _table_problems(outputs, record):
-    ledger = Ledger(record.notebook, record.profile, record.seeds, {}, {})
-    ledger.claims = {claim.id: claim for claim in record.claims}
-    table = ledger.table()
-    head = ["", *table.columns]
-    pages = [output.get("data", {}).get("text/html", "") for output in outputs]
-    found = [rows for page in pages for rows in map(_rows, TABLE.findall(page)) if rows[0] == head]
+    with pandas.option_context("display.max_colwidth", None):
+        expected = _rows(record.table().to_html())
+    pages = "\n".join(output.get("data", {}).get("text/html", "") for output in outputs)
+    tables = map(_rows, re.findall(r"<table.*?</table>", pages, re.DOTALL))
+    found = [rows for rows in tables if rows[:1] == expected[:1]]
     if len(found) != 1:
         yield f"expected one output of `lab.ledger.table()`, found {len(found)}"
         return
-    shown = [row[1:] for row in found[0][1:]]
-    expected = [list(map(_words, row)) for row in table.values.tolist()]
-    for number, (then, now) in enumerate(zip_longest(shown, expected), 1):
+    for number, (then, now) in enumerate(zip_longest(found[0], expected)):
         if then != now:
-            yield f"claim {number}: the notebook shows {then}, its record gives {now}"
+            yield f"claim {number}: the notebook shows {then!r}, its record gives {now!r}"
 
 
 def _rows(table):
-    """Texts of the cells of a table as pandas writes it, row by row; [[]] for something else."""
-    try:
-        rows = ET.fromstring(table).iter("tr")
-    except ET.ParseError:
-        return [[]]
-    return [[_words("".join(cell.itertext())) for cell in row] for row in rows] or [[]]
-
-
-def _words(text):
-    return " ".join(text.split())
+    """The rows of a table that pandas wrote, the heading first, with bars between the cells."""
+    rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+    return [" | ".join(re.findall(r"<t[hd]>(.*?)</t[hd]>", row)) for row in rows]
 
 
 def _provenance_problems(outputs, record):

@@ -1,4 +1,4 @@
-"""The engine: executes notebooks as jobs, on this machine's processes or on a Dask cluster.
+"""The engine: executes notebooks as jobs, on this machine or on a Dask cluster.
 
 A job is one notebook with given profile and seeds, executed in a process of its own and a scratch
 folder. Without seeds, the stored notebook and record are replaced, only after the whole run
@@ -9,21 +9,20 @@ import contextlib
 import functools
 import hashlib
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import filelock
 import psutil
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 
 import labutils
 from labutils.claims import Record, RecordError
@@ -31,7 +30,8 @@ from press import PressError, notebooks, outputs, records, staleness
 from press.words import count, duration, memory, table
 
 POLL_S, REPORT_S = 0.2, 60  # how often a run is looked at, and reports
-ATTEMPTS = 2  # of a seed
+STOP = threading.Event()  # set: what runs here ends
+say = functools.partial(print, flush=True)
 
 # Runs papermill's command line. It ends itself when the process that started it is gone, so that a
 # killed engine leaves no kernel behind (kernels watch their parent in the same way).
@@ -48,22 +48,6 @@ papermill()
 """
 
 
-def parse_seeds(text):
-    """Return the seeds of ``"0-9"`` or ``"0,3,5-7"`` as a list; ``ValueError`` says what is odd."""
-    seeds = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise ValueError(f"{text!r} is not a list of seeds such as 0-9 or 0,3,5-7")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{text!r} names a seed twice")
-    return seeds
-
-
-# --- jobs -----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Job:
     """One execution of a notebook, as plain values: a worker need not see this machine's files."""
@@ -76,8 +60,6 @@ class Job:
     fingerprint: str
     package: str  # digest of the labutils that the record is about
     root: str  # the book's folder, of use where it can be seen
-    threads: int | None = None  # None: as many as the worker's OMP_NUM_THREADS says, or one
-    parent: int | None = None  # the process with which the job ends; None for a worker on its own
 
     @property
     def label(self):
@@ -91,10 +73,6 @@ class Job:
     def checkpoints(self):
         """Where an interrupted run leaves what the next one goes on from."""
         return Path(self.root, "_build", "checkpoints", f"{self.profile}-{self.file_name}")
-
-    @property
-    def scratch(self):
-        return _scratch(self.notebook, self.profile, self.seed is not None, Path(self.root))
 
 
 @dataclass
@@ -117,58 +95,67 @@ def package_digest(root):
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
-def run_job(job):
+def run_job(job, threads=None):
     """Execute a job on whatever machine this is; return its ``Outcome``. Stores nothing."""
-    started = time.monotonic()
-    if job.parent not in (None, os.getpid()):
-        _end_with(job.parent)
+    started, outcome = time.monotonic(), Outcome(job.label, "failed")
     try:
         # inside the book's folder, where the next run finds and removes what a killed one left
-        base = job.scratch if job.scratch.is_dir() else None
-        with tempfile.TemporaryDirectory(prefix="press-", dir=base) as scratch:
-            return _Run(job, Path(scratch)).outcome()
-    except PressError as error:
-        note, details = str(error), ""
+        base = scratch_folder(job.notebook, job.profile, job.root)
+        with tempfile.TemporaryDirectory(dir=base if base.is_dir() else None) as scratch:
+            _Run(job, outcome, Path(scratch)).run(threads)
+    except (PressError, RecordError) as error:
+        outcome.note = str(error)
     except Exception as error:
-        note, details = f"{type(error).__name__}: {error}", traceback.format_exc()
-    return Outcome(job.label, "failed", note, time.monotonic() - started, details=details)
-
-
-@functools.cache  # one thread is enough
-def _end_with(parent):
-    """Let this worker end when the process that it works for is gone."""
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+        outcome.note = f"{type(error).__name__}: {error}"
+        outcome.details = traceback.format_exc()
+    outcome.seconds = time.monotonic() - started
+    return outcome
 
 
 class _Run:
     """A job while it is executed."""
 
-    def __init__(self, job, scratch):
-        self.job, self.started, self.reports = job, time.monotonic(), 0
-        package = _package(job)
+    def __init__(self, job, outcome, scratch):
+        self.job, self.outcome, self.scratch = job, outcome, scratch
+        self.started, self.reports = time.monotonic(), 0
+        self.package, self.notebook = _package(job), notebooks.parse(job.source, job.notebook)
         self.input, self.output = scratch / "input.ipynb", scratch / "output.ipynb"
         self.log, self.results, self.said = scratch / "log", scratch / "results", scratch / "said"
-        self.input.write_text(job.source, encoding="utf-8")
-        self.total = len(notebooks.code_cells(notebooks.read(self.input)))
-        self.done, self.seen, self.peak_mb = 0, None, 0
         # of interrupted runs of the same code before this one
         self.keeps = job.profile != "smoke" and Path(job.root).is_dir()
         self.spent_file = job.checkpoints / f"seconds-{job.fingerprint}"
         before = self.keeps and self.spent_file.exists()
         self.spent = float(self.spent_file.read_text()) if before else 0.0
-        threads = job.threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
-        say(f"{job.label}: started at {job.profile}, {count(threads, 'thread')}")
-        self.process = self._start(scratch, package, threads)
 
-    def _start(self, scratch, package, threads):
+    @property
+    def seconds(self):
+        return time.monotonic() - self.started
+
+    def run(self, threads):
+        """Run papermill to its end; fill in the outcome. Whatever happens here, it ends."""
+        threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
+        say(f"{self.job.label}: started at {self.job.profile}, {count(threads, 'thread')}")
+        process = self._start(threads)
+        try:
+            while process.poll() is None and not STOP.wait(POLL_S):
+                self._watch(process)
+        finally:
+            if process.poll() is None:
+                end(process)
+            self._save_spent()
+            if self.output.is_file():
+                self.outcome.executed = self.output.read_text(encoding="utf-8")
+        if process.returncode:
+            explained = outputs.explain(self.output, self.log, process.returncode)
+            self.outcome.note, self.outcome.details = explained
+        else:
+            self.outcome.record = self._record()
+            self.outcome.status = "executed"
+
+    def _start(self, threads):
         """Start papermill in a process of its own; return the process."""
-        path = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.input.write_text(self.job.source, encoding="utf-8")
+        path = [str(self.package), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             **os.environ,
             "LABUTILS_PROFILE": self.job.profile,
@@ -182,96 +169,61 @@ class _Run:
             "PYTHONHASHSEED": "0",
             # This Python's kernel, whatever kernels and start-up files the user has.
             "JUPYTER_PREFER_ENV_PATH": "1",
-            "IPYTHONDIR": str(scratch / "ipython"),
+            "IPYTHONDIR": str(self.scratch / "ipython"),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
         options = ["--kernel", "python3", "--no-progress-bar", "--log-level", "ERROR"]
         if self.job.seed is not None:
             options += ["--language", "python", "--parameters_yaml", f"seeds: [{self.job.seed}]"]
-        command = [sys.executable, "-c", _PAPERMILL, str(os.getpid())]
+        command = [sys.executable, "-c", _PAPERMILL, str(os.getpid()), str(self.input)]
         with self.log.open("wb") as stream:
             return subprocess.Popen(
-                [*command, str(self.input), str(self.output), *options],
-                env=environment,
-                cwd=scratch,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
+                [*command, str(self.output), *options],
+                env=environment, cwd=self.scratch,
+                stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
                 start_new_session=True,  # Ctrl-C reaches the engine, which then ends this one
-            )
+            )  # fmt: skip
 
-    @property
-    def seconds(self):
-        return time.monotonic() - self.started
-
-    def outcome(self):
-        """Wait for the end; return the ``Outcome``. Whatever happens here, the process ends."""
-        try:
-            while self.process.poll() is None:
-                self._watch()
-                time.sleep(POLL_S)
-            return self._ended()
-        finally:
-            if self.process.poll() is None:
-                end(self.process)
-                self._save_spent()
-
-    def _watch(self):
-        """Measure memory and progress; now and then, say how far it is."""
-        self.peak_mb = max(self.peak_mb, round(tree_bytes(self.process) / 2**20))
-        with contextlib.suppress(OSError, notebooks.NotebookError, KeyError):
-            changed = self.output.stat().st_mtime_ns
-            if changed != self.seen:
-                self.seen = changed
-                cells = notebooks.code_cells(notebooks.read(self.output))
-                states = [cell["metadata"]["papermill"]["status"] for _, cell in cells]
-                self.done = min(states.count("completed"), self.total)
-                self._save_spent()
+    def _watch(self, process):
+        """Measure memory; now and then, say how far it is."""
+        used = 0
+        for member in tree(process):
+            with contextlib.suppress(psutil.Error):
+                used += member.memory_info().rss
+        self.outcome.peak_memory_mb = max(self.outcome.peak_memory_mb or 0, round(used / 2**20))
         if self.seconds // REPORT_S > self.reports:
             self.reports = self.seconds // REPORT_S
-            line = f"{self.done} of {self.total} cells after {duration(self.seconds)}"
-            with contextlib.suppress(OSError):  # what the notebook's longest loop reported
-                said = self.said.read_text(encoding="utf-8").strip().rpartition("\n")[2]
-                line += f"; {said}" * bool(said)
-            say(f"{self.job.label}: {line}")
+            self._save_spent()
+            say(f"{self.job.label}: {self._progress()}")
+
+    def _progress(self):
+        """Return in words how far the run is."""
+        total, done, said = len(notebooks.code_cells(self.notebook)), 0, ""
+        with contextlib.suppress(OSError, notebooks.NotebookError):
+            cells = [cell for _, cell in notebooks.code_cells(notebooks.read(self.output))]
+            states = [cell["metadata"].get("papermill", {}).get("status") for cell in cells]
+            done = min(states.count("completed"), total)
+        with contextlib.suppress(OSError):  # what the notebook's longest loop reported
+            said = self.said.read_text(encoding="utf-8").strip().rpartition("\n")[2]
+        return f"{done} of {total} cells after {duration(self.seconds)}" + f"; {said}" * bool(said)
 
     def _save_spent(self):
         """Remember the time spent, for the run that goes on from the checkpoints of this one."""
         if self.keeps and self.job.checkpoints.is_dir():
-            notebooks.write_text(f"{self.spent + self.seconds:.1f}\n", self.spent_file)
+            notebooks.write({self.spent_file: f"{self.spent + self.seconds:.1f}\n"})
 
-    def _ended(self):
-        if self.process.returncode:
-            return self._failed(*outputs.explain(self.output, self.log, self.process.returncode))
-        try:
-            file = self.results / f"{self.job.notebook}.{self.job.profile}.json"
-            record = Record.from_json(file.read_text(encoding="utf-8"), file.name)
-        except FileNotFoundError:
-            return self._failed(
-                "no record: the notebook did not save its ledger",
-                "Its claims cell must end with `lab.save()`.",
-            )
-        except RecordError as error:
-            return self._failed(f"no valid record: {error}")
-        executed = self.output.read_text(encoding="utf-8")
-        record = replace(
-            record,
-            title=record.title or outputs.title(notebooks.read(self.input)),
+    def _record(self):
+        """Return the record that the notebook saved, with what only the engine knows."""
+        file = self.results / f"{self.job.notebook}.{self.job.profile}.json"
+        if not file.exists():
+            raise PressError("no record: the claims cell of a notebook must end with `lab.save()`")
+        return replace(
+            Record.from_json(file.read_text(encoding="utf-8"), file.name),
+            title=outputs.title(self.notebook),
             fingerprint=self.job.fingerprint,
             code=self.job.code,
             duration_s=round(self.spent + self.seconds, 1),
-            peak_memory_mb=self.peak_mb,
-        )
-        return self._outcome("executed", record=record, executed=executed)
-
-    def _failed(self, note, details=""):
-        self._save_spent()
-        executed = self.output.read_text(encoding="utf-8") if self.output.is_file() else None
-        return self._outcome("failed", note=note, details=details, executed=executed)
-
-    def _outcome(self, status, **more):
-        return Outcome(
-            self.job.label, status, seconds=self.seconds, peak_memory_mb=self.peak_mb, **more
+            peak_memory_mb=self.outcome.peak_memory_mb,
         )
 
 
@@ -280,11 +232,12 @@ def _package(job):
 
     Where the book's folder can be seen, the notebook's own fingerprint tells.
     """
-    seen = Path(job.root, "labutils", "__init__.py").is_file()
-    package = Path(job.root) if seen else Path(labutils.__file__).parents[1]
-    if seen and staleness.fingerprint(job.notebook, job.root) != job.fingerprint:
-        raise PressError(f"its code in {package} changed since this run was started; run it again")
-    if not seen and package_digest(package) != job.package:
+    if Path(job.root, "labutils", "__init__.py").is_file():
+        if staleness.fingerprint(job.notebook, job.root) != job.fingerprint:
+            raise PressError("its code changed since this run was started; run it again")
+        return Path(job.root)
+    package = Path(labutils.__file__).parents[1]
+    if package_digest(package) != job.package:
         raise PressError(
             f"the worker's labutils ({package}) differs from the book's; install the same version "
             "of the book's package on all machines"
@@ -300,15 +253,6 @@ def tree(process):
     return []
 
 
-def tree_bytes(process):
-    """Return the resident memory of a process and of everything that it started."""
-    total = 0
-    for member in tree(process):
-        with contextlib.suppress(psutil.Error):
-            total += member.memory_info().rss
-    return total
-
-
 def end(process):
     """End a process and everything that it started."""
     members = tree(process)
@@ -319,47 +263,9 @@ def end(process):
     psutil.wait_procs(members, timeout=3)
 
 
-def say(line):
-    print(line, flush=True)
-
-
-# --- many jobs ------------------------------------------------------------------------------------
-
-
-def run_jobs(jobs, processes, dask, ended):
-    """Run jobs side by side; call ``ended(job, outcome)`` here as each one ends.
-
-    A pool with a dead worker loses its other jobs too: for those, nothing is called.
-    """
-    by_label = {job.label: job for job in jobs}
-    outcomes = _on_cluster(jobs, dask) if dask else _on_this_machine(jobs, processes)
-    while True:
-        try:
-            outcome = next(outcomes, None)
-        except PressError:
-            raise
-        except Exception as error:  # of the pool: a job reports its own
-            say(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
-            return
-        if outcome is None:
-            return
-        ended(by_label[outcome.label], outcome)
-
-
-def _on_this_machine(jobs, processes):
-    parallel = Parallel(
-        n_jobs=processes,
-        backend="loky",
-        return_as="generator_unordered",
-        batch_size=1,
-        pre_dispatch="all",
-    )
-    return parallel(delayed(run_job)(job) for job in jobs)
-
-
-def _on_cluster(jobs, address):
-    """Yield outcomes from a Dask cluster."""
-    # Not through joblib: it runs jobs here when the cluster has one slot.
+@contextlib.contextmanager
+def _cluster(address):
+    """Give the executor of a Dask cluster."""
     try:
         import distributed
     except ImportError:
@@ -373,31 +279,42 @@ def _on_cluster(jobs, address):
             "tcp://10.0.0.1:8786, which `dask scheduler` prints"
         ) from None
     with client:
-        for future in distributed.as_completed(client.map(run_job, jobs, pure=False)):
-            if future.status == "finished":
-                yield future.result()
-            else:
-                say(f"a job was lost: {future.exception()}")
+        yield client.get_executor(pure=False)
+
+
+def _run_all(jobs, outcomes, processes, dask):
+    """Run jobs side by side; as each one ends, store what it brought and say so."""
+    threads = None if dask else max(1, cpu_count() // processes)
+    STOP.clear()
+    with _cluster(dask) if dask else ThreadPoolExecutor(processes) as pool:
+        futures = {pool.submit(run_job, job, threads): job for job in jobs}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                job = futures[future]
+                try:
+                    outcome = future.result()
+                except Exception as error:  # of the pool: a job reports its own
+                    outcome = Outcome(job.label, "failed", f"its worker was lost: {error}")
+                outcomes[job.label] = outcome = _store(job, outcome)
+                note = f" ({outcome.note})" * bool(outcome.note)
+                so_far = f"; {done} of {len(jobs)} jobs done" * (len(jobs) > 1)
+                after = duration(outcome.seconds)
+                say(f"{job.label}: {outcome.status} after {after}{note}{so_far}")
+        except BaseException:  # interrupted: nothing waits or runs on
+            STOP.set()
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def scratch_folder(notebook, profile, root):
+    return Path(root, "_build", "running", f"{profile}-{notebook}")
 
 
 @contextlib.contextmanager
-def terminable():
-    """Let a polite kill (SIGTERM) end a run like Ctrl-C."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _scratch(notebook, profile, sweep, root):
-    return root / "_build" / "running" / f"{profile}-{notebook}{'-seeds' * sweep}"
-
-
-@contextlib.contextmanager
-def reserved(notebook, profile, root, sweep=False):
+def reserved(notebook, profile, root):
     """Give a run of a notebook a scratch folder, and refuse a second run at the same time."""
-    folder = _scratch(notebook, profile, sweep, root)
+    folder = scratch_folder(notebook, profile, root)
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(f"{folder}.lock")
     try:
@@ -413,110 +330,42 @@ def reserved(notebook, profile, root, sweep=False):
         lock.release()
 
 
-# --- execute --------------------------------------------------------------------------------------
-
-
 def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, force=False, root=None):
     """Execute notebooks (default: all) at a profile; return one ``Outcome`` per job.
 
-    Without ``seeds`` a job is a whole notebook, skipped while its record is fresh; its outputs and
-    record are stored in the book. With ``seeds`` each seed of each notebook is a job, skipped when
-    it is finished and tried twice; a merged record per notebook is written under ``_build/sweep``.
-
-    jobs: how many run side by side here (default: one notebook, or a seed per core; one for
-    ``full``); they share the cores. dask: address of a running Dask scheduler, whose workers then
-    do the jobs. force: run all, from nothing. Raises ``PressError`` for an unknown notebook or
-    profile and for a cluster that does not answer. When interrupted, ends what runs, reports, and
-    raises ``KeyboardInterrupt``.
+    Without ``seeds`` a job is a whole notebook, with ``seeds`` one seed of a notebook. jobs: how
+    many run side by side here (default: one notebook, or a seed per core; one for ``full``); they
+    share the cores. dask: address of a running Dask scheduler, whose workers then do the jobs.
+    force: run what is fresh or finished, too. Raises ``PressError`` for an unknown notebook and for
+    a cluster that does not answer; when interrupted, reports and raises ``KeyboardInterrupt``.
     """
-    root = notebooks.book_root(root).resolve()
-    names = records.checked(names, profile, root)
-    if not names:
-        say("There are no notebooks yet.")
-    session = _Session(seeds is not None)
-    with terminable(), contextlib.ExitStack() as stack:
+    root, sweep = notebooks.book_root(root).resolve(), seeds is not None
+    planned, waiting, outcomes = {}, [], {}
+    with contextlib.ExitStack() as stack:
         try:
-            for name in names:
-                session.plan(name, profile, seeds, force, root, stack)
-            alone = seeds is None or profile == "full"
-            processes = min(jobs or (1 if alone else cpu_count()), max(1, len(session.waiting)))
-            session.run(processes, dask)
+            for name in (names := records.checked(names, root)):
+                try:
+                    stack.enter_context(reserved(name, profile, root))
+                    planned[name] = _jobs(name, profile, seeds, root)
+                    waiting += _to_run(planned[name], outcomes, force)
+                except PressError as error:
+                    outcomes[name] = Outcome(name, "failed", str(error))
+            alone = not sweep or profile == "full"
+            processes = min(jobs or (1 if alone else cpu_count()), max(1, len(waiting)))
+            if sweep:
+                at = f"the cluster at {dask}" if dask else count(processes, "worker")
+                say(f"{len(waiting)} of {count(len(outcomes), 'job')} to run on {at}")
+            _run_all(waiting, outcomes, processes, dask)
+            again = [job for job in waiting if sweep and outcomes[job.label].status == "failed"]
+            if again:
+                say(f"trying again: {'; '.join(job.label for job in again)}")
+                _run_all(again, outcomes, processes, dask)
         finally:
-            session.report()
-    for name in names if seeds is not None else ():
-        _merge(name, profile, seeds, root)
-    return list(session.outcomes.values())
-
-
-class _Session:
-    """The jobs of one call: what waits, what became of each, in the order asked for."""
-
-    def __init__(self, sweep):
-        self.sweep, self.started = sweep, time.monotonic()
-        self.waiting, self.outcomes = [], {}
-
-    def plan(self, name, profile, seeds, force, root, stack):
-        """Add the jobs of one notebook; those that need not run have their outcome at once."""
-        try:
-            stack.enter_context(reserved(name, profile, root, self.sweep))
-            made = _jobs(name, profile, seeds, root)
-        except PressError as error:
-            self.outcomes[name] = Outcome(name, "failed", str(error))
-            return
-        self.outcomes |= {job.label: Outcome(job.label, "stopped", "interrupted") for job in made}
-        for job in made:
-            reason = _why_run(job)
-            if not reason and not force:
-                note = "finished before" if self.sweep else "nothing that it depends on changed"
-                self.outcomes[job.label] = Outcome(job.label, "fresh", note)
-                continue
-            if not self.sweep:
-                say(f"{job.label}: {reason or 'fresh, but forced'}")
-            if force:
-                shutil.rmtree(job.checkpoints, ignore_errors=True)
-            self.waiting.append(job)
-
-    def run(self, processes, dask):
-        """Run what waits; failed seeds once more."""
-        threads = None if dask else max(1, cpu_count() // processes)
-        parent = None if dask else os.getpid()
-        waiting = [replace(job, threads=threads, parent=parent) for job in self.waiting]
-        self.done, self.total = 0, len(waiting)
-        at = f"the cluster at {dask}" if dask else count(processes, "worker")
-        if self.sweep:
-            say(f"{self.total} of {count(len(self.outcomes), 'job')} to run on {at}")
-        for attempt in range(ATTEMPTS if self.sweep else 1):
-            if attempt and waiting:
-                say(f"trying again: {'; '.join(job.label for job in waiting)}")
-            run_jobs(waiting, processes, dask, self.ended)
-            for job in waiting:
-                if self.outcomes[job.label].status == "stopped":
-                    self.outcomes[job.label] = Outcome(job.label, "failed", "its worker was lost")
-            waiting = [job for job in waiting if self.outcomes[job.label].status == "failed"]
-
-    def ended(self, job, outcome):
-        """Store what a job brought and say so."""
-        self.outcomes[job.label] = outcome = _store(job, outcome)
-        line = f"{job.label}: {outcome.status} after {duration(outcome.seconds)}"
-        line += f" ({outcome.note})" if outcome.note else ""
-        self.done += outcome.status == "executed"
-        if 0 < self.done < self.total:
-            left = (time.monotonic() - self.started) / self.done * (self.total - self.done)
-            line += f"; {self.done} of {self.total} jobs done, {duration(left)} left"
-        say(line)
-
-    def report(self):
-        """Print the failures and the table of all jobs."""
-        for outcome in self.outcomes.values():
-            if outcome.status == "failed":
-                say(f"\n{outcome.label} failed: {outcome.note}\n{outcome.details}".rstrip())
-        rows = [
-            (o.label, o.status, duration(o.seconds or None), memory(o.peak_memory_mb), o.note)
-            for o in self.outcomes.values()
-        ]
-        if rows:
-            what = "job" if self.sweep else "notebook"
-            say("\n" + table((what, "status", "time", "peak memory", "note"), rows))
+            _report(outcomes)
+    if sweep:
+        for made in planned.values():
+            _merge(made)
+    return list(outcomes.values())
 
 
 def _jobs(name, profile, seeds, root):
@@ -524,54 +373,75 @@ def _jobs(name, profile, seeds, root):
     file = notebooks.path(name, root)
     source = file.read_text(encoding="utf-8")
     notebooks.parse(source, file)  # or say now what is wrong with it
-    job = Job(
-        name, profile, None, source, staleness.fingerprint_parts(name, root),
-        staleness.fingerprint(name, root), package_digest(root), str(root),
-    )  # fmt: skip
+    code, fingerprint = staleness.fingerprint_parts(name, root), staleness.fingerprint(name, root)
+    job = Job(name, profile, None, source, code, fingerprint, package_digest(root), str(root))
     return [job] if seeds is None else [replace(job, seed=seed) for seed in seeds]
 
 
+def _to_run(jobs, outcomes, force):
+    """Return those jobs that have to run; the others have their outcome at once."""
+    found = []
+    for job in jobs:
+        if job.seed is None:
+            reason = records.why_stale(job.notebook, job.profile, Path(job.root))
+        else:
+            reason = None if _seed_path(job).exists() else "not run yet"
+        if force:
+            shutil.rmtree(job.checkpoints, ignore_errors=True)
+        if reason or force:
+            say(f"{job.label}: {reason or 'forced'}")
+            found.append(job)
+        state = ("stopped", "interrupted") if reason or force else ("fresh", "nothing changed")
+        outcomes[job.label] = Outcome(job.label, *state)
+    return found
+
+
+def _report(outcomes):
+    """Print the failures and the table of all jobs."""
+    rows = []
+    for outcome in outcomes.values():
+        label, status, note = outcome.label, outcome.status, outcome.note
+        if status == "failed":
+            say(f"\n{label} failed: {note}\n{outcome.details}".rstrip())
+        took, used = duration(outcome.seconds or None), memory(outcome.peak_memory_mb)
+        rows.append((label, status, took, used, note))
+    say("\n" + table(("notebook", "status", "time", "peak memory", "note"), rows))
+
+
 def _seed_path(job):
-    root = Path(job.root)
-    return records.seed_path(job.notebook, job.profile, job.seed, job.fingerprint, root)
-
-
-def _why_run(job):
-    """Return in words why a job has to run, or None."""
-    if job.seed is None:
-        return records.why_stale(job.notebook, job.profile, Path(job.root))
-    return None if _seed_path(job).exists() else "not run yet"
+    """Return where the record of one seed is kept; other code has another folder."""
+    folder = Path(job.root, "_build", "sweep", job.profile, f"{job.notebook}-{job.fingerprint}")
+    return folder / f"seed-{job.seed}.json"
 
 
 def _store(job, outcome):
     """Keep what a job brought; return its outcome, a failure if nothing may be replaced."""
     root = Path(job.root)
     failed = records.failed_path(job.file_name, job.profile, root)
-    if outcome.status == "executed" and job.seed is None:
-        source = notebooks.path(job.notebook, root)
-        if source.read_text(encoding="utf-8") != job.source:
-            note = f"{source.relative_to(root)} was edited while it ran; nothing was replaced"
-            outcome = replace(outcome, status="failed", note=note, details="Run it again.")
-    if outcome.status != "executed":
-        if outcome.executed:
-            notebooks.write_text(outcome.executed, failed)
-            outcome.details += f"\nThe partial notebook is kept in {failed.relative_to(root)}"
-        return replace(outcome, details=outcome.details.strip(), executed=None)
-    if job.seed is None:
-        notebooks.write_texts(_files(job, outcome, root))
-    else:
-        notebooks.write_text(outcome.record.to_json(), _seed_path(job))
-    failed.unlink(missing_ok=True)
-    shutil.rmtree(job.checkpoints, ignore_errors=True)
-    return replace(outcome, executed=None)
+    source = notebooks.path(job.notebook, root)
+    edited = source.read_text(encoding="utf-8") != job.source
+    if outcome.status == "executed" and job.seed is None and edited:
+        outcome.note = f"{source.relative_to(root)} was edited while it ran; nothing was replaced"
+        outcome.status, outcome.details = "failed", "Run it again."
+    if outcome.status == "executed":
+        notebooks.write(_files(job, outcome, root))
+        failed.unlink(missing_ok=True)
+        shutil.rmtree(job.checkpoints, ignore_errors=True)
+    elif outcome.executed:
+        notebooks.write({failed: outcome.executed})
+        outcome.details += f"\nThe partial notebook is kept in {failed.relative_to(root)}"
+    outcome.executed = None
+    return outcome
 
 
 def _files(job, outcome, root):
-    """Return ``{path: text}`` of what a whole notebook's run replaces, the record last."""
+    """Return ``{path: text}`` of what a finished job leaves, the record last."""
     name, profile, record = job.notebook, job.profile, outcome.record
+    if job.seed is not None:
+        return {_seed_path(job): record.to_json()}
     original, executed = (notebooks.parse(text, name) for text in (job.source, outcome.executed))
     stored = outputs.stored_form(original, executed)
-    files = {records.executed_path(name, profile, root): notebooks.to_text(stored)}
+    files = {records.executed_path(name, profile, root): stored}
     old = None
     with contextlib.suppress(RecordError):
         old = records.read_record(name, profile, root)
@@ -581,13 +451,13 @@ def _files(job, outcome, root):
     return files | {records.record_path(name, profile, root): record.to_json()}
 
 
-def _merge(name, profile, seeds, root):
+def _merge(jobs):
     """Merge the finished seeds of a notebook into one record and show its claims."""
-    files = [_seed_path(job) for job in _jobs(name, profile, seeds, root)]
-    finished = [Record.read(file) for file in files if file.exists()]
+    finished = [Record.read(file) for file in map(_seed_path, jobs) if file.exists()]
     if finished:
-        merged, path = records.merge(finished), records.merged_path(name, profile, root)
-        notebooks.write_text(merged.to_json(), path)
+        merged, root = records.merge(finished), Path(jobs[0].root)
+        path = records.merged_path(merged.notebook, merged.profile, root)
+        notebooks.write({path: merged.to_json()})
         say("\n" + records.claims_table(merged))
         of = count(len(finished), "seed")
         say(f"\nThe record of {of} is {path.relative_to(root)}")

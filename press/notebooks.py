@@ -6,7 +6,7 @@ out, it is found from the working folder upwards, then from the package.
 
 import json
 import os
-import tempfile
+import shutil
 from pathlib import Path
 
 from labutils import find_root
@@ -31,23 +31,17 @@ def book_root(root=None):
 
 
 def chapters(root=None):
-    """Return the names of all chapters, ``["clip", ...]``, in the order of the book."""
+    """Return the names of all notebooks, ``["clip", ...]``, in alphabetical order."""
     return sorted(path.stem for path in (book_root(root) / "notebooks").glob("*/*.ipynb"))
 
 
 def path(chapter, root=None):
-    """Return the chapter's file. Raises ``NotebookError`` with the valid names if there is none."""
-    root = book_root(root)
-    found = sorted((root / "notebooks").glob(f"*/{chapter}.ipynb"))
+    """Return a notebook's file. Raises ``NotebookError`` with the valid names if there is none."""
+    found = list((book_root(root) / "notebooks").glob(f"*/{chapter}.ipynb"))
     if len(found) != 1:
         valid = ", ".join(chapters(root)) or "none yet"
         raise NotebookError(f"unknown chapter {chapter!r}; the chapters are: {valid}")
     return found[0]
-
-
-def theme(chapter, root=None):
-    """Return the name of the folder that a chapter lies in."""
-    return path(chapter, root).parent.name
 
 
 def read(file):
@@ -66,50 +60,32 @@ def parse(text, file):
             f"`git checkout -- {Path(file).name}` in its folder"
         ) from None
     for cell in cells:
-        cell["source"] = _text(cell["source"])
+        cell["source"] = "".join(cell["source"])
         for output in cell.get("outputs", ()):
             if "text" in output:
-                output["text"] = _text(output["text"])
+                output["text"] = "".join(output["text"])
             data = output.get("data", {})
-            for mime in data:
-                if not mime.endswith("json"):
-                    data[mime] = _text(data[mime])
+            data |= {mime: "".join(data[mime]) for mime in data if not mime.endswith("json")}
     return notebook
 
 
-def write(notebook, file):
-    """Write a notebook in Jupyter's own layout. The file appears whole or not at all."""
-    write_text(to_text(notebook), file)
+def write(contents):
+    """Write files, ``{path: text or notebook}``; each appears whole or not at all.
 
-
-def to_text(notebook):
-    """Return a notebook as the text of its file, in Jupyter's own layout."""
-    import nbformat
-
-    text = nbformat.writes(nbformat.from_dict(notebook), version=4)
-    return text.rstrip("\n") + "\n"
-
-
-def write_text(text, file):
-    """Write UTF-8 text through a temporary neighbour; the file appears whole or not at all."""
-    write_texts({file: text})
-
-
-def write_texts(texts):
-    """Write files, ``{path: text}``: all are prepared first, then replaced in this order."""
+    All are prepared as neighbours of their files, then put in place in this order. Notebooks get
+    Jupyter's own layout.
+    """
     prepared = {}
     try:
-        for file, text in texts.items():
+        for file, content in contents.items():
             file = Path(file)
             file.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-            temporary = Path(name)
+            temporary = file.with_name(f".{file.name}.{os.getpid()}")
             prepared[temporary] = file
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o644)
+            text = content if isinstance(content, str) else _in_layout(content)
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            if file.exists():
+                shutil.copymode(file, temporary)
         for temporary, file in prepared.items():
             temporary.replace(file)
     finally:
@@ -117,8 +93,10 @@ def write_texts(texts):
             temporary.unlink(missing_ok=True)
 
 
-def _text(value):
-    return value if isinstance(value, str) else "".join(value)
+def _in_layout(notebook):
+    import nbformat
+
+    return nbformat.writes(nbformat.from_dict(notebook), version=4).rstrip("\n") + "\n"
 
 
 def tags(cell):
@@ -128,30 +106,13 @@ def tags(cell):
 
 def code_cells(notebook):
     """Return ``[(number, cell), ...]`` of the code cells; numbers count all cells from 1."""
-    return [
-        (number, cell)
-        for number, cell in enumerate(notebook["cells"], 1)
-        if cell["cell_type"] == "code"
-    ]
+    numbered = enumerate(notebook["cells"], 1)
+    return [(number, cell) for number, cell in numbered if cell["cell_type"] == "code"]
 
 
 # --- setup cell ----------------------------------------------------------------------------------
 
-_SETUP = """\
-# Installs the book's package where it is absent (Colab, Kaggle); does nothing elsewhere.
-import importlib.util
-import subprocess
-import sys
-import tempfile
-from importlib import metadata
-
-if importlib.util.find_spec("labutils") is None:
-    host = [f"{name}=={metadata.version(name)}" for name in ("torch", "torchvision", "numpy")]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as constraints:
-        constraints.write("\\n".join(host))  # keeps the host's own torch
-    book = "labutils @ git+{url}@{ref}"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", constraints.name]
-    subprocess.run([*pip, book], check=True)"""
+SETUP_CELL = Path(__file__).with_name("setup_cell.txt")
 
 
 def repository(root=None):
@@ -175,19 +136,20 @@ def repository(root=None):
 def setup_cell(root=None):
     """Return the source that the ``setup`` cell of every chapter must have."""
     url, ref = repository(root)
-    return _SETUP.replace("{url}", url).replace("{ref}", ref)
+    source = SETUP_CELL.read_text(encoding="utf-8").strip()
+    return source.replace("{url}", url).replace("{ref}", ref)
 
 
 def rewrite_setup_cells(root=None):
-    """Give every chapter the current setup cell; return the names of the chapters that changed."""
-    root = book_root(root)
+    """Give every notebook the current setup cell; return the names of those that changed."""
     source, changed = setup_cell(root), []
-    for chapter in chapters(root):
-        notebook = read(path(chapter, root))
-        found = [cell for _, cell in code_cells(notebook) if "setup" in tags(cell)]
-        if any(cell["source"] != source for cell in found):
-            for cell in found:
-                cell["source"] = source
-            write(notebook, path(chapter, root))
-            changed.append(chapter)
+    for name in chapters(root):
+        file = path(name, root)
+        notebook = read(file)
+        old = [c for _, c in code_cells(notebook) if "setup" in tags(c) and c["source"] != source]
+        for cell in old:
+            cell["source"] = source
+        if old:
+            write({file: notebook})
+            changed.append(name)
     return changed

@@ -6,7 +6,7 @@
 import json
 from dataclasses import asdict, dataclass, fields, replace
 
-from labutils import PROFILES, formats
+from labutils import formats
 from labutils.claims import Record, RecordError
 from labutils.statistics import VERDICTS, Interval, Verdict
 from press import PressError, notebooks, staleness
@@ -15,13 +15,10 @@ from press.words import count, table
 NAMED = 4  # changed definitions that are named; more are counted
 
 
-# --- where things lie -----------------------------------------------------------------------------
-
-
 def record_path(notebook, profile, root):
     """Return where the record of a notebook lies: ``results``, or ``_build`` for ``smoke``."""
     folder = root / "_build" / "results" if profile == "smoke" else root / "results"
-    return folder / notebooks.theme(notebook, root) / f"{notebook}.{profile}.json"
+    return folder / notebooks.path(notebook, root).parent.name / f"{notebook}.{profile}.json"
 
 
 def history_path(notebook, profile, root):
@@ -46,26 +43,11 @@ def merged_path(notebook, profile, root):
     return root / "_build" / "sweep" / profile / f"{notebook}.json"
 
 
-def seed_path(notebook, profile, seed, fingerprint, root):
-    """Return where a sweep keeps the record of one seed; other code has another folder."""
-    folder = root / "_build" / "sweep" / profile / f"{notebook}-{fingerprint}"
-    return folder / f"seed-{seed}.json"
-
-
-# --- fresh or stale -------------------------------------------------------------------------------
-
-
-def checked(names, profile, root):
+def checked(names, root):
     """Return the notebooks to work on (all for none). Raises ``PressError`` for unknown ones."""
-    if profile not in PROFILES:
-        raise PressError(f"unknown profile {profile!r}; the profiles are: {', '.join(PROFILES)}")
     valid = notebooks.chapters(root)
-    unknown = [name for name in names if name not in valid]
-    if unknown:
-        raise PressError(
-            f"unknown notebook {', '.join(map(repr, unknown))}; "
-            f"the notebooks are: {', '.join(valid) or 'none yet'}"
-        )
+    if unknown := ", ".join(repr(name) for name in names if name not in valid):
+        raise PressError(f"unknown notebook {unknown}; the notebooks are: {', '.join(valid)}")
     return list(dict.fromkeys(names)) or valid
 
 
@@ -100,9 +82,6 @@ def why_stale(notebook, profile, root):
     return None
 
 
-# --- superseded records ---------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class OldClaim:
     """What a superseded record said about one claim."""
@@ -127,26 +106,17 @@ class Superseded:
     claims: list[OldClaim]
 
 
-NOT_IN_HISTORY = ("settings", "code", "numbers")  # long; the history of the repository has them
-
-
-def history_line(record):
-    """Return what is kept of a record when another one replaces it: all but values and code."""
-    verdicts = record.verdicts()
-    kept = {key: value for key, value in asdict(record).items() if key not in NOT_IN_HISTORY}
-    kept["claims"] = []
-    for claim in record.claims:
-        line = asdict(claim)
-        del line["values"]
-        difference = asdict(claim.difference) if claim.difference else None
-        kept["claims"].append(line | {"difference": difference} | asdict(verdicts[claim.id]))
-    return json.dumps(kept, allow_nan=False, ensure_ascii=False)
-
-
 def history_with(record, file):
-    """Return the text of a history file with the line of one more record."""
+    """Return the text of a history file with one more record, without its values and code."""
+    kept, verdicts = asdict(record), record.verdicts()
+    for name in ("settings", "code", "numbers"):  # long; the history of the repository has them
+        del kept[name]
+    for claim, content in zip(record.claims, kept["claims"], strict=True):
+        del content["values"]
+        content["difference"] = asdict(claim.difference) if claim.difference else None
+        content |= asdict(verdicts[claim.id])
+    line = json.dumps(kept, allow_nan=False, ensure_ascii=False)
     before = file.read_text(encoding="utf-8") if file.is_file() else ""
-    line = history_line(record)
     return before if line in before.splitlines() else f"{before}{line}\n"
 
 
@@ -159,28 +129,21 @@ def read_history(notebook, profile, root):
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
         try:
             content = json.loads(line)
-            claims = [_old_claim(claim) for claim in content["claims"]]
-            found.append(_known(Superseded, content | {"claims": claims}))
+            for claim in content["claims"]:
+                claim["verdict"] = _known(Verdict, claim)
+                claim["difference"] = claim["difference"] and Interval(**claim["difference"])
+            content["claims"] = [_known(OldClaim, claim) for claim in content["claims"]]
+            found.append(_known(Superseded, content))
         except (ValueError, KeyError, TypeError) as error:
-            where = f"{file}, line {len(found) + 1}"
             raise PressError(
-                f"{where}: not a superseded record ({error!r}); restore the file"
+                f"{file}, line {len(found) + 1}: not a superseded record ({error!r}); restore it"
             ) from None
     return found
-
-
-def _old_claim(content):
-    difference = content["difference"] and Interval(**content["difference"])
-    verdict = _known(Verdict, content)
-    return _known(OldClaim, content | {"difference": difference, "verdict": verdict})
 
 
 def _known(kind, content):
     """Return a dataclass made of those items of a dict that are its fields."""
     return kind(**{f.name: content[f.name] for f in fields(kind) if f.name in content})
-
-
-# --- in words -------------------------------------------------------------------------------------
 
 
 def verdict_counts(record):
@@ -199,30 +162,27 @@ def claims_table(record):
     return table(("claim", f"difference over {count(len(record.seeds), 'seed')}", "verdict"), rows)
 
 
-# --- merging --------------------------------------------------------------------------------------
-
-
 def merge(records):
     """Return one ``Record`` made of records of other seeds of the same code and settings.
 
-    Values of a claim are joined seed by seed. Where the seeds' runs compared different arms (a
-    rival that each run chooses for itself), the arm carries all their names. A number becomes the
-    mean of the seeds' values, which stand beside it. What some seeds lack is left out and listed
-    under ``not_merged``. Raises ``PressError`` for records that do not belong together.
+    Values of a claim are joined. Where the seeds' runs compared different arms (a rival that each
+    run chooses for itself), the arm carries all their names. A number becomes the mean of the
+    seeds' values, which stand beside it. What some seeds lack is left out and listed under
+    ``not_merged``. Raises ``PressError`` for records that do not belong together.
     """
     records = sorted(records, key=lambda record: record.seeds)
     first, seeds = records[0], [seed for record in records for seed in record.seeds]
-    for record in records:
-        for key in ("notebook", "profile", "settings", "fingerprint"):
-            if getattr(record, key) != getattr(first, key):
-                raise PressError(
-                    f"records of seeds {first.seeds} and {record.seeds} differ in {key}; "
-                    "only runs of the same code and settings can be merged"
-                )
+    for key in ("notebook", "profile", "settings", "fingerprint"):
+        if any(getattr(record, key) != getattr(first, key) for record in records):
+            raise PressError(f"records of seeds {seeds} differ in {key}: they cannot be merged")
     if len(set(seeds)) < len(seeds):
         raise PressError(f"records to merge share a seed: {seeds}")
     claims, without = _in_all([{claim.id: claim for claim in r.claims} for r in records])
     numbers, lacking = _in_all([record.numbers for record in records])
+    most = {
+        key: max(filter(None, (getattr(record, key) for record in records)), default=None)
+        for key in ("finished", "peak_memory_mb", "peak_gpu_memory_mb")
+    }
     return replace(
         first,
         seeds=seeds,
@@ -232,43 +192,29 @@ def merge(records):
         },
         claims=[_merged_claim(found) for found in claims.values()],
         numbers={name: _merged_number(found) for name, found in numbers.items()},
-        finished=max(record.finished for record in records),
         duration_s=round(sum(record.duration_s for record in records), 1),
-        peak_memory_mb=_largest(record.peak_memory_mb for record in records),
-        peak_gpu_memory_mb=_largest(record.peak_gpu_memory_mb for record in records),
         not_merged=[f"claim {name}" for name in without] + [f"number {name}" for name in lacking],
+        **most,
     )
 
 
 def _in_all(parts):
     """Return ``{name: what each part has}`` of the names in all parts, and the other names."""
     names = dict.fromkeys(name for part in parts for name in part)
-    shared = {
-        name: [part[name] for part in parts] for name in names if all(name in p for p in parts)
-    }
-    return shared, [name for name in names if name not in shared]
+    lacking = [name for name in names if any(name not in part for part in parts)]
+    return {n: [part[n] for part in parts] for n in names if n not in lacking}, lacking
 
 
 def _merged_claim(claims):
-    first = claims[0]
-    arms = [" or ".join(dict.fromkeys(claim.arms[k] for claim in claims)) for k in (0, 1)]
-    if arms[0] == arms[1]:
-        arms = [f"first: {arms[0]}", f"second: {arms[1]}"]
-    statement = first.statement
-    for own, name in zip(first.arms, arms, strict=True):
-        if own != name:
+    statement, values = claims[0].statement, {}
+    for k, own in enumerate(claims[0].arms):
+        name = " or ".join(dict.fromkeys(claim.arms[k] for claim in claims))
+        values[name] = [value for claim in claims for value in claim.values[claim.arms[k]]]
+        if name != own:
             statement = statement.replace(own, name)
-    values = {
-        name: [value for claim in claims for value in claim.values[claim.arms[k]]]
-        for k, name in enumerate(arms)
-    }
-    return replace(first, statement=statement, arms=arms, values=values)
+    return replace(claims[0], statement=statement, arms=list(values), values=values)
 
 
 def _merged_number(numbers):
     values = [number["value"] for number in numbers]
     return numbers[0] | {"value": sum(values) / len(values), "values": values}
-
-
-def _largest(values):
-    return max((value for value in values if value is not None), default=None)

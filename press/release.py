@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from press import PressError, notebooks
+from press.book import status
 
 # File, what stands there once, and what comes in its place.
 STAMPS = (
@@ -53,7 +54,7 @@ def stamp(version: str, root: Path) -> None:
         after, count = re.subn(pattern, lambda _, new=new: new, before, flags=re.MULTILINE)
         if count != 1:
             raise PressError(f"{name} must have one line like {pattern}, found {count}")
-        notebooks.write_text(after, root / name)
+        notebooks.write({root / name: after})
     notebooks.rewrite_setup_cells(root)
 
 
@@ -79,8 +80,7 @@ def _problems(version: str, root: Path):
 
 def _stale(root: Path) -> list[str]:
     """The lines of `python -m press status` about records of other code."""
-    status = _run(root, sys.executable, "-m", "press", "status")
-    return [line for line in status.splitlines() if re.search(r"\bstale\b", line)]
+    return [line for line in status(root).splitlines()[2:] if re.search(r"\bstale\b", line)]
 
 
 def _run(root: Path, *command: str) -> str:

@@ -79,6 +79,20 @@ def variant_settings(name: str) -> dict:
     }
 
 
+def networks(code, settings: dict, variant: str | None, generator) -> tuple:
+    """Encoder and head as the settings say, drawn from the generator in this order."""
+    if variant is None:
+        encoder = models.build(settings["model"], 1, 10, generator)
+    else:
+        encoder = models.ResNet(1, 10, tuple(settings["widths"]), blocks=1, stem_stride=2)
+        models.initialise(encoder, generator)
+        encoder.to(memory_format=torch.channels_last)
+    layers = settings["head"]["layers"] if variant is None else settings["head_layers"]
+    head = code.ProjectionHead(encoder.classifier.in_features, settings["head"]["output"], layers)
+    models.initialise(head, generator)
+    return encoder, head
+
+
 def pretrain(seed: int, folder: Path, root: Path | None = None, variant: str | None = None) -> None:
     """Train one seed; write ``NAME-step-K.pt`` per snapshot and ``NAME.json`` at the end.
 
@@ -91,16 +105,7 @@ def pretrain(seed: int, folder: Path, root: Path | None = None, variant: str | N
     generator = torch.Generator().manual_seed(1000 + seed)
     split = data.load("fashion-mnist", num_validation=0, generator=generator)
     images = split.train.images
-    if variant is None:
-        encoder = models.build(settings["model"], 1, 10, generator)
-    else:
-        encoder = models.ResNet(1, 10, tuple(settings["widths"]), blocks=1, stem_stride=2)
-        models.initialise(encoder, generator)
-        encoder.to(memory_format=torch.channels_last)
-    width = encoder.classifier.in_features
-    layers = settings["head"]["layers"] if variant is None else settings["head_layers"]
-    head = code.ProjectionHead(width, settings["head"]["output"], layers)
-    models.initialise(head, generator)
+    encoder, head = networks(code, settings, variant, generator)
     both = torch.nn.ModuleDict({"encoder": encoder, "head": head})
     batch, steps = settings["batch_size"], settings["steps"]
     order = torch.empty(0, dtype=torch.int64)

@@ -97,3 +97,11 @@ def test_actions_are_pinned_and_the_scheduled_one_covers_newer_pythons():
 def test_lint_comes_before_the_tests_in_ci():
     lines = text(ROOT / ".ci" / "run").splitlines()
     assert lines.index("make lint") < lines.index("exec make test")
+
+
+def test_the_hooks_run_files_that_exist():
+    hooks = text(ROOT / ".pre-commit-config.yaml")
+    for file in re.findall(r"tests/\S+\.py", hooks):
+        assert (ROOT / file).is_file(), file
+    for chapter in re.search(r"notebooks/\((.*)\)\\.ipynb", hooks)[1].split("|"):
+        assert (ROOT / "notebooks" / f"{chapter}.ipynb").is_file(), chapter

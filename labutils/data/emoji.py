@@ -193,11 +193,10 @@ def splits(
     """Split ``dataset`` by style, by concept, and by combinations of both; see :class:`Splits`.
 
     About ``concept_share`` of all concepts, and about ``combination_share`` of the pictures of seen
-    concepts in the training styles, are held out, drawn with ``generator`` (on the CPU).
-    Which concepts are drawn depends on the generator and the concepts only, not on the styles: with
-    ``validation_styles=()`` the validation styles join the training styles, and the same concepts
-    stay held out. Raises ``ValueError`` for styles that the set does not have or that stand in both
-    lists, for no training style left, and for impossible shares.
+    concepts in the training styles, are held out, drawn with ``generator`` (on the CPU). Which
+    concepts are drawn does not depend on the styles: with ``validation_styles=()`` the validation
+    styles join the training styles, and the same concepts stay held out. Raises ``ValueError`` for
+    styles that the set does not have or that are in both lists, no training style, or bad shares.
     """
     held_out_styles = _names(held_out_styles, dataset.style_names)
     validation_styles = _names(validation_styles, dataset.style_names)
@@ -219,10 +218,7 @@ def splits(
     family_order = torch.randperm(len(sizes), generator=generator)
     cell_order = torch.randperm(len(sizes) * len(STYLES), generator=generator)
 
-    unseen_family = torch.zeros(len(sizes), dtype=torch.bool)
-    before = sizes[family_order].cumsum(0) - sizes[family_order]
-    unseen_family[family_order[before < concept_share * len(family_of_concept) - 0.5]] = True
-
+    unseen_family = _draw_families(sizes, family_order, concept_share)
     held_out, validation = (
         torch.tensor([name in names for name in dataset.style_names])[style]
         for names in (held_out_styles, validation_styles)
@@ -235,17 +231,24 @@ def splits(
     train = candidates & ~combination
     seen = torch.isin(concept, concept[train])
 
-    def indices(mask: Tensor) -> Tensor:
-        return mask.nonzero()[:, 0].to(dataset.concept.device)
+    masks = {
+        "train": train,
+        "validation_style": validation & seen,
+        "held_out_style": held_out & seen,
+        "held_out_concepts": known_style & ~seen,
+        "held_out_combinations": combination,
+        "held_out_both": held_out & ~seen,
+    }
+    device = dataset.concept.device
+    return Splits(**{name: mask.nonzero()[:, 0].to(device) for name, mask in masks.items()})
 
-    return Splits(
-        train=indices(train),
-        validation_style=indices(validation & seen),
-        held_out_style=indices(held_out & seen),
-        held_out_concepts=indices(known_style & ~seen),
-        held_out_combinations=indices(combination),
-        held_out_both=indices(held_out & ~seen),
-    )
+
+def _draw_families(sizes: Tensor, order: Tensor, share: float) -> Tensor:
+    """Mask of families, taken in ``order`` until they hold about ``share`` of all concepts."""
+    drawn = torch.zeros(len(sizes), dtype=torch.bool)
+    before = sizes[order].cumsum(0) - sizes[order]
+    drawn[order[before < share * sizes.sum() - 0.5]] = True
+    return drawn
 
 
 def _draw_combinations(

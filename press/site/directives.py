@@ -4,7 +4,6 @@ All read the catalogue, the records and the notebooks when the site is built.
 """
 
 import base64
-import json
 import posixpath
 import re
 from collections import Counter
@@ -15,8 +14,7 @@ from urllib.parse import urlparse
 from docutils import nodes
 from sphinx.errors import ConfigError
 
-from labutils.statistics import VERDICTS
-from press import catalogue
+from press import catalogue, notebooks
 from press.site import records
 from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
@@ -111,14 +109,12 @@ class VerdictStrip(BookDirective):
     def content_nodes(self):
         runs = records.all_runs(self.root)
         fresh = [run for run in runs if not run.stale]
-        totals = {
-            source: sum((Counter(run.counts(source)) for run in fresh), Counter())
-            for source in ("paper", "ours")
-        }
+        counts = {source: sum((Counter(run.counts(source)) for run in fresh), Counter())
+                  for source in ("paper", "ours")}  # fmt: skip
         return self.render(
             "strip.html",
-            counts={verdict: n for verdict in VERDICTS if (n := totals["paper"][verdict])},
-            ours=totals["ours"].total(),
+            counts=records.count(counts["paper"].elements()),
+            ours=counts["ours"].total(),
             papers=len({run.paper.slug for run in fresh}),
             stale=sum(len(run.record.claims) for run in runs if run.stale),
         )
@@ -150,18 +146,17 @@ class Theme(BookDirective):
 def notebook(root, paper):
     """The cells of a paper's notebook; none before it is written."""
     path = root / f"{paper.docname}.ipynb"
-    return json.loads(path.read_text("utf-8"))["cells"] if path.exists() else []
+    return notebooks.read(path)["cells"] if path.exists() else []
 
 
 def reading_minutes(cells):
     """Minutes to read a notebook: 200 words of prose, or 25 lines of code, in a minute."""
     words = lines = 0
     for cell in cells:
-        source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            words += len(re.findall(r"\w+", source))
-        elif not {"setup", "hide-input", "hide-cell"} & set(cell["metadata"].get("tags", ())):
-            lines += len([line for line in source.splitlines() if line.strip()])
+            words += len(re.findall(r"\w+", cell["source"]))
+        elif not {"setup", "hide-input", "hide-cell"} & notebooks.tags(cell):
+            lines += len(re.findall(r"^.*\S", cell["source"], re.MULTILINE))
     return 5 * round((words / 200 + lines / 25) / 5)
 
 
@@ -174,7 +169,6 @@ def key_figure(root, paper):
         for output in cell["outputs"]:
             for mime, suffix in PICTURES.items():
                 if data := output.get("data", {}).get(mime):
-                    data = "".join(data)
                     return {
                         "file": f"key-{paper.slug}.{suffix}",
                         "data": base64.b64decode(data) if suffix == "png" else data.encode(),

@@ -64,10 +64,8 @@ def link_first(text, waiting, page):
         term = next(name for name in waiting if name.lower() == found[1].lower())
         anchor, meaning = waiting.pop(term)
         pieces.append(nodes.Text(rest[: found.start()]))
-        link = nodes.reference(
-            "", found[0], refuri=f"{page}#{anchor}", internal=True, reftitle=meaning
-        )
-        link["classes"].append("term")
+        link = nodes.reference("", found[0], internal=True, reftitle=meaning, classes=["term"])
+        link["refuri"] = f"{page}#{anchor}"
         pieces.append(link)
         rest = rest[found.end() :]
     if pieces:

@@ -168,47 +168,42 @@ def join(cover, printed, addresses, parts, headings):
             for reference in sheet.get("/Annots", ()):
                 link = reference.get_object()
                 address = str(link.get("/A", {}).get("/URI", ""))
-                goal = goal_of(link, address, page, addresses)
-                if not goal and address.startswith("file:"):
-                    continue
-                if goal:
+                if goal := goal_of(link, address, page, addresses):
                     number, fit = place(*goal)
                     link.pop("/A", None)
                     goal = [writer.pages[number].indirect_reference, fit.fit_type, *fit.fit_args]
                     link[NameObject("/Dest")] = ArrayObject(goal)
-                kept.append(reference)
+                if goal or not address.startswith("file:"):
+                    kept.append(reference)
             sheet[NameObject("/Annots")] = kept
 
-    add_outline(writer, parts, headings, start, place)
+    add_outline(writer, parts, headings, place)
     writer.set_page_label(0, start[parts[0][1][0]] - 1, style="/r")
     writer.set_page_label(start[parts[0][1][0]], len(writer.pages) - 1, style="/D")
-    writer.page_mode = "/UseOutlines"
     return writer
 
 
 def goal_of(link, address, page, addresses):
-    """Page and anchor inside the book that a link on a page leads to; None if it leads out."""
-    target, anchor = urldefrag(address)
+    """(page, anchor) that a link on a page leads to; None outside the book."""
     if "/Dest" in link:
         return page, unquote(str(link["/Dest"]).removeprefix("/"))
+    target, anchor = urldefrag(address)
     return (addresses[target], unquote(anchor)) if target in addresses else None
 
 
-def add_outline(writer, parts, headings, start, place):
-    """Parts, pages and headings as the outline of the file."""
+def add_outline(writer, parts, headings, place):
+    """Headings below the captions of their parts; place(page, anchor) is (sheet, where on it)."""
     for caption, pages in parts:
-        parent = None
-        if caption:
-            parent = writer.add_outline_item(caption, start[pages[0]], is_open=True)
+        number, _ = place(pages[0], "")
+        parent = writer.add_outline_item(caption, number, is_open=True) if caption else None
         for page in pages:
             above = {0: parent}  # the last item of each level
             for heading in headings[page]:
                 level = heading["level"]
-                number, fit = place(page, heading["anchor"])
-                if level == 1:
-                    number, fit = place(page, "")
+                number, fit = place(page, heading["anchor"] if level > 1 else "")
                 higher = above[max(k for k in above if k < level)]
                 item = writer.add_outline_item(
                     heading["title"], number, parent=higher, fit=fit, is_open=False
                 )
                 above = {k: v for k, v in above.items() if k < level} | {level: item}
+    writer.page_mode = "/UseOutlines"

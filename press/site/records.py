@@ -85,10 +85,6 @@ def count(verdicts):
     return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
 
-def day(timestamp):
-    return timestamp[: len("2026-01-31")]
-
-
 # --- downloads -----------------------------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 The tables can be read without scripts; scoreboard.js lets readers sort and filter them.
 """
 
-import re
 from html import escape
 from pathlib import Path
 
@@ -34,10 +33,8 @@ class Scoreboard(TemplateDirective):
         themes = {theme.slug: theme for theme in records.themes(self.root)}
         theme = themes.get(self.arguments[0])
         if theme is None:
-            raise self.error(
-                f"no theme with a notebook is called {self.arguments[0]!r}; those with one are "
-                + ", ".join(themes)
-            )
+            known = ", ".join(themes)
+            raise self.error(f"{self.arguments[0]!r} is no theme with a notebook; {known} are")
         runs = [run for run in records.all_runs(self.root) if run.theme == theme]
         return self.render(
             "claims.html", theme=theme, runs=runs, verdicts=VERDICTS[:3], asked=asked,
@@ -114,15 +111,11 @@ def link_claims(app, doctree, docname):
         return
     page = app.builder.get_relative_uri(docname, run.theme.docname)
     anchors = {escape(c.statement, quote=False): run.anchor(c) for c in run.record.claims}
-
-    def linked(match):
-        words = match[1]
-        if words not in anchors:
-            return match[0]
-        return f'<td><a href="{page}#{anchors[words]}">{words}</a></td>'
-
     for raw in [raw for cell in cells for raw in cell.findall(nodes.raw)]:
-        text = re.sub(r"<td>([^<]*)</td>", linked, raw.astext())
+        text = raw.astext()
+        for words, anchor in anchors.items():
+            link = f'<a href="{page}#{anchor}">{words}</a>'
+            text = text.replace(f"<td>{words}</td>", f"<td>{link}</td>")
         raw.replace_self(nodes.raw(text, text, **raw.attributes))
 
 

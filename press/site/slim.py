@@ -94,6 +94,11 @@ SEARCH = re.compile(
 )
 # A list whose items are not of the role listitem; the items' own role is out of date as well.
 LIST_ROLES = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
+# The arrow that folds a theme's notebooks in the navigation has no name in the theme.
+ARROW = (
+    '<summary><span class="toctree-toggle"',
+    '<summary aria-label="Notebooks"><span class="toctree-toggle"',
+)
 PICTURE = re.compile(r'<img (?![^>]*loading=)([^>]*src="([^"]*_images/[^"]*)"[^>]*?)\s*/?>')
 
 
@@ -102,7 +107,7 @@ def slim_pages(folder):
     texts = []
     for file in sorted(folder.rglob("*.html")):
         old = text = file.read_text("utf-8")
-        text = LIST_ROLES.sub("", DRAWN_ICONS.sub("", text))
+        text = LIST_ROLES.sub("", DRAWN_ICONS.sub("", text)).replace(*ARROW)
         if file != folder / "search.html":
             text = SEARCH.sub("", text)
         text = PICTURE.sub(lambda m, page=file: lazy(m, page), text)

@@ -1,6 +1,7 @@
 """Directives whose content is a Jinja2 template of book/_templates, and what templates can use."""
 
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 
 import jinja2
@@ -9,11 +10,10 @@ from markupsafe import Markup, escape
 from sphinx.util.docutils import SphinxDirective
 
 from labutils import formats
-from press.site import records
 from press.words import duration
 
 FILTERS = {
-    "day": records.day,
+    "day": itemgetter(slice(len("2026-01-31"))),
     "duration": duration,
     "interval": formats.interval,
     "p_value": formats.p_value,

@@ -100,7 +100,7 @@ def remember(slug, record, root=ROOT):
         "finished": record.finished,
         "values": values(record),
     }
-    notebooks.write_text(json.dumps(content, indent=1) + "\n", _memory(slug, root))
+    notebooks.write({_memory(slug, root): json.dumps(content, indent=1) + "\n"})
 
 
 def _memory(slug, root):

@@ -1,22 +1,22 @@
-"""Every chapter keeps the book's contract."""
+"""Every notebook keeps the book's contract."""
 
 from pathlib import Path
 
 import pytest
 
-from press import contract, notebooks, technique
+from press import catalogue, contract, technique
 
 ROOT = Path(__file__).parents[2]
-CHAPTERS = notebooks.chapters(ROOT)
+NOTEBOOKS = [(paper.slug, paper.kind) for paper in catalogue.load(ROOT).notebooks]
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_contract(chapter):
-    found = contract.problems(chapter, ROOT)
-    assert not found, f"{chapter}:\n" + "\n".join(found)
+@pytest.mark.parametrize(("slug", "kind"), NOTEBOOKS)
+def test_a_notebook_keeps_the_contract_of_its_kind(slug, kind):
+    found = contract.problems(slug, ROOT, kind)
+    assert not found, f"{slug}:\n" + "\n".join(found)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_technique_cells_load_as_a_module(chapter):
-    module = technique.load(chapter, ROOT)
+@pytest.mark.parametrize("slug", [slug for slug, _ in NOTEBOOKS])
+def test_technique_cells_load_as_a_module(slug):
+    module = technique.load(slug, ROOT)
     assert [value for value in vars(module).values() if callable(value)]

@@ -90,7 +90,7 @@ def test_a_forged_output_is_found(book, cell, old, new, found):
     ("old", "new", "found"),
     [
         ("0.30000000000000004", "0.3", "number width"),
-        ('"steps": {', '"stops": {', "number stops: the record holds 4, the notebook nothing"),
+        ('"steps": {', '"stops": {', "number stops: the record holds 4, the notebook does not"),
         ('"margin": 0.5', '"margin": 2.5', "claim 1"),
         ('"primary": true', '"primary": false', "claim 1"),
         ("The loss falls", "The loss rises", "claim 2"),

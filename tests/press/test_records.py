@@ -18,7 +18,7 @@ def stored(book, **changes):
         "code": staleness.fingerprint_parts("a", book.root),
     }
     path = records.record_path("a", "small", book.root)
-    notebooks.write_text(record("a", **now | changes).to_json(), path)
+    notebooks.write({path: record("a", **now | changes).to_json()})
     return path
 
 
@@ -51,15 +51,13 @@ def test_where_things_lie(book):
     }  # fmt: skip
 
 
-def test_unknown_notebook_and_profile(book):
+def test_an_unknown_notebook_is_named(book):
     book.write("a", "1")
     book.write("b", "1")
-    assert records.checked(["b", "b"], "small", book.root) == ["b"]
-    assert records.checked([], "small", book.root) == ["a", "b"]
+    assert records.checked(["b", "b"], book.root) == ["b"]
+    assert records.checked([], book.root) == ["a", "b"]
     with pytest.raises(PressError, match="'c'; the notebooks are: a, b"):
-        records.checked(["a", "c"], "small", book.root)
-    with pytest.raises(PressError, match="'big'; the profiles are: smoke, small, full"):
-        records.checked([], "big", book.root)
+        records.checked(["a", "c"], book.root)
 
 
 # --- fresh or stale -------------------------------------------------------------------------------

@@ -119,8 +119,14 @@ def test_status_tells_which_records_are_stale(clone, monkeypatch):
     notebook = notebooks.read(file)
     cells = [c for _, c in notebooks.code_cells(notebook) if "technique" in notebooks.tags(c)]
     cells[0]["source"] += "\nADDED = 1"
-    notebooks.write(notebook, file)
+    notebooks.write({file: notebook})
     assert any("rs2" in line for line in release._stale(clone))
+
+
+def test_fresh_records_do_not_stand_in_the_way(monkeypatch):
+    rows = "notebook  state  why stale\n--------  -----  ---------\nrs2       fresh"
+    monkeypatch.setattr(release, "status", lambda root: rows)
+    assert release._stale(ROOT) == []
 
 
 def test_a_file_that_cannot_be_stamped_is_named_and_nothing_changes(clone):

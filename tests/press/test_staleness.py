@@ -41,7 +41,7 @@ class Copy:
         self.before = self.fingerprints()
 
     def notebook(self, slug):
-        return self.root / "notebooks" / notebooks.theme(slug, ROOT) / f"{slug}.ipynb"
+        return self.root / "notebooks" / notebooks.path(slug, ROOT).parent.name / f"{slug}.ipynb"
 
     def fingerprints(self):
         return {slug: staleness.fingerprint(slug, self.root) for slug in CHAPTERS}

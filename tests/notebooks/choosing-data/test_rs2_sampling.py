@@ -227,6 +227,21 @@ def test_batches_are_shuffled_anew_in_every_round(rs2):
     assert not torch.equal(orders[1], orders[2])
 
 
+def test_every_pass_of_a_loader_is_the_next_round(rs2):
+    """The sampler hands out the rounds of `rs2_rounds`, and a loader takes one a pass."""
+    numbers = torch.utils.data.TensorDataset(torch.arange(50))
+    for ratio in (0.2, 0.3):
+        sampler = rs2.RS2Sampler(50, ratio, seeded(14))
+        loader = torch.utils.data.DataLoader(numbers, batch_size=4, sampler=sampler)
+        expected = list(rs2.rs2_rounds(50, ratio, 7, seeded(14)))
+        assert len(sampler) == len(expected[0])
+        assert len(loader) == math.ceil(len(expected[0]) / 4)
+        for indices in expected:
+            batches = [batch.tolist() for (batch,) in loader]
+            assert len(batches) == len(loader)
+            assert [i for batch in batches for i in batch] == indices.tolist()
+
+
 def test_shortened_run_is_the_number_of_batches(rs2):
     for seed, (n, ratio, num_rounds) in enumerate(sizes(200, 10)):
         batch_size = 1 + seed % 17

@@ -16,7 +16,7 @@ def chapter():
     rows = {k: (v, v, v, "", "") for k, v in technique.settings("lls", "smoke").items()}
     lab = start("lls", rows, profile="smoke")
     lab.settings.num_steps = 25
-    given = {"lab": lab, "S": lab.settings}
+    given = {"lab": lab, "S": lab.settings, "results": None}
     return technique.load("lls", tags=("technique", "experiment"), given=given)
 
 
@@ -25,6 +25,10 @@ class Poison:
 
     def __getattribute__(self, name):
         raise AssertionError(f"a label was read: .{name}")
+
+
+def drawn(chapter, seed):
+    return chapter.make_world(chapter.load_pool("super", seed), 8, 0.5, 4, seed)
 
 
 def discovered(chapter, world, to_input):
@@ -38,7 +42,7 @@ def test_a_world_holds_images_and_domains_only(chapter):
 
 
 def test_predictions_do_not_change_when_every_label_is_poisoned(chapter, monkeypatch):
-    world, _hidden, to_input = chapter.make_world("super", 8, 0.5, 4, 0)
+    world, _hidden, to_input = drawn(chapter, 0)
     found, shares = discovered(chapter, world, to_input)
 
     # From here on labels cannot be had: not from the data, not from the truth of this world.
@@ -53,8 +57,20 @@ def test_predictions_do_not_change_when_every_label_is_poisoned(chapter, monkeyp
         np.testing.assert_array_equal(shares[arm], shares_again[arm], err_msg=arm)
 
 
+def test_nor_do_those_on_features(chapter, monkeypatch):
+    world, _, _ = drawn(chapter, 0)
+    pool = (world.images, None), (world.test_images, None), 5, None
+    world.images, world.test_images = (z[:, :, None, None] for z in chapter.encode(pool, 0))
+    found, _ = chapter.discover_by_features(world, 5, 0)
+    for name in ("load_pool", "Hidden"):
+        monkeypatch.setattr(chapter, name, Poison())
+    again, _ = chapter.discover_by_features(world, 5, 0)
+    for arm in found:
+        np.testing.assert_array_equal(found[arm], again[arm], err_msg=arm)
+
+
 def test_shuffled_labels_change_the_score_and_not_the_predictions(chapter):
-    world, hidden, to_input = chapter.make_world("super", 8, 0.5, 4, 1)
+    world, hidden, to_input = drawn(chapter, 1)
     found, shares = discovered(chapter, world, to_input)
     before = {row["arm"]: row["accuracy"] for row in chapter.score(found, shares, hidden)}
     rng = np.random.default_rng(0)
@@ -69,7 +85,7 @@ def test_shuffled_labels_change_the_score_and_not_the_predictions(chapter):
 
 def test_renamed_classes_change_names_only(chapter):
     """The scoring finds the renaming: the accuracy stays, and so do the predictions."""
-    world, hidden, to_input = chapter.make_world("super", 8, 0.5, 4, 1)
+    world, hidden, to_input = drawn(chapter, 1)
     found, shares = discovered(chapter, world, to_input)
     naming = np.array([3, 0, 4, 1, 2])
     renamed = dataclasses.replace(
@@ -85,7 +101,7 @@ def test_renamed_classes_change_names_only(chapter):
 
 def test_training_depends_on_domains(chapter):
     """The counterpart: shuffled domains do change what is found."""
-    world, _hidden, to_input = chapter.make_world("super", 8, 0.5, 4, 1)
+    world, _hidden, to_input = drawn(chapter, 1)
     found, _ = discovered(chapter, world, to_input)
     order = torch.randperm(len(world.domain_ids), generator=torch.Generator().manual_seed(0))
     shuffled = dataclasses.replace(world, domain_ids=world.domain_ids[order])
