@@ -365,3 +365,9 @@ def test_numbers_outside_a_notebook_print_nothing(capsys, monkeypatch):
     assert not InteractiveShell.initialized()
     monkeypatch.setitem(sys.modules, "IPython.core.interactiveshell", types.ModuleType("absent"))
     assert make().number("steps", 3) == 3
+
+
+def test_a_claim_says_whose_it_is():
+    ledger = Ledger("a", "small", [0], {}, {})
+    with pytest.raises(TypeError, match="source"):
+        ledger.claim("one", "It works", values={"a": [1.0], "b": [0.0]}, direction="greater")

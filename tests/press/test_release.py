@@ -123,6 +123,12 @@ def test_status_tells_which_records_are_stale(clone, monkeypatch):
     assert any("rs2" in line for line in release._stale(clone))
 
 
+def test_fresh_records_do_not_stand_in_the_way(monkeypatch):
+    rows = "notebook  state  why stale\n--------  -----  ---------\nrs2       fresh"
+    monkeypatch.setattr(release, "status", lambda root: rows)
+    assert release._stale(ROOT) == []
+
+
 def test_a_file_that_cannot_be_stamped_is_named_and_nothing_changes(clone):
     (clone / "CITATION.cff").write_text("title: no version\n", encoding="utf-8")
     git(clone, "commit", "--quiet", "--all", "--message", "No version")
