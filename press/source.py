@@ -5,19 +5,19 @@ import builtins
 import re
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-# Calls that leave nothing behind but their value. Every other call at the top of a module may
-# change something elsewhere, such as a register of functions.
+# Calls that leave nothing but their value. Others may fill a register of functions, say.
 QUIET = set(dir(builtins)) - {"__import__", "delattr", "eval", "exec", "next", "open", "setattr"}
 QUIET |= {
     "Path", "compile", "split", "keys", "values", "items", "join", "tensor", "arange", "zeros",
     "ones", "unbind", "no_grad", "inference_mode", "dataclass", "field", "cache", "lru_cache",
     "cached_property", "contextmanager", "wraps", "Source",
 }  # fmt: skip
-# How `dump` writes what reaches more than the names in the source stand for.
+# How `dump` writes what may reach more than the source names. The last line: an import by a text,
+# unless the text surely begins with another package.
 UNCLEAR = re.compile(
     r"id='(eval|exec|globals|locals)'|'__(import|subclasses|init_subclass|globals)__'|'metaclass'"
     r"|Call\(func=Name\(id='(vars|dir)'\)\)|id='sys'\),attr='modules'|'sys\.modules'|'builtins"
-    r"|import_module'(?!\),args=\[(JoinedStr\(values=\[)?str '(?!labutils)\w+[.'])"  # elsewhere
+    r"|import_module'(?!\),args=\[(str '(?!labutils)\w+[.']|\w+\(values=\[str '(?!labutils)\w+\.))"
 )
 
 
