@@ -108,6 +108,7 @@ class Record:
         """
         import pandas as pd
 
+        pd.set_option("display.max_rows", None)  # every claim is shown
         verdicts, rows = self.verdicts(), []
         for claim in self.claims:
             difference, paper, verdict = claim.difference, claim.paper, verdicts[claim.id]

@@ -4,13 +4,13 @@ import ast
 import builtins
 import functools
 import linecache
+import symtable
 import sys
 import types
 
 from labutils import PROFILES
 from press.notebooks import NotebookError, code_cells, path, read
 from press.notebooks import tags as tags_of
-from press.source import References
 
 
 def load(slug, root=None, tags=("technique",), given=None):
@@ -19,8 +19,7 @@ def load(slug, root=None, tags=("technique",), given=None):
     The imports that these cells use are taken from all code cells; nothing else is executed. So
     tests call the code that readers read. given: further names that the cells may use, such as
     ``{"lab": lab, "S": lab.settings}`` for the cells tagged ``experiment``. Without them, a module
-    is made once for each content of its cells. Tracebacks and ``inspect.getsource`` show the cells'
-    source.
+    is made once for each content of its cells. Tracebacks and ``inspect.getsource`` show them.
 
     Raises ``NotebookError`` naming the notebook and the cell if there is no such cell, a cell is
     not valid Python, fails, or uses a name that neither these cells nor an import defines.
@@ -32,9 +31,8 @@ def load(slug, root=None, tags=("technique",), given=None):
         wanted = " or ".join(f"`{tag}`" for tag in tags)
         raise NotebookError(f"{slug} has no code cell with the tag {wanted}")
     trees = {number: _parse(slug, number, source) for number, source in chosen}
-    used = {
-        node.id for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Name)
-    }
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
     imports = []
     for number, cell in cells:
         if number not in trees and tags_of(cell).isdisjoint({"setup", "parameters"}):
@@ -56,52 +54,46 @@ def _imports(tree, names):
     """Yield the top-level import statements of a cell, cut down to what binds one of ``names``."""
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            kept = [a for a in node.names if (a.asname or a.name.split(".")[0]) in names]
-            if kept:
-                yield ast.unparse(
-                    ast.Import(kept)
-                    if isinstance(node, ast.Import)
-                    else ast.ImportFrom(node.module, kept, node.level)
-                )
+            node.names = [a for a in node.names if (a.asname or a.name.split(".")[0]) in names]
+            if node.names:
+                yield ast.unparse(node)
 
 
 @functools.lru_cache(maxsize=32)
 def _make_module(file, chapter, imports, technique, given=()):
     name = "notebook_" + chapter.replace("-", "_")
-    header = f"# imports of {chapter}\n" + "\n".join(imports)
-    parts = [(f"{file}, imports", header)]
-    parts += [(f"{file}, cell {number}", source) for number, source in technique]
-    # One text of all cells under the module's own file name: inspect looks for classes there.
-    whole = f"{file}, technique cells"
+    parts = {f"{file}, imports": "\n".join([f"# imports of {chapter}", *imports])}
+    parts |= {f"{file}, cell {number}": source for number, source in technique}
     module = types.ModuleType(name, f"Technique cells of notebooks/{chapter}.ipynb.")
-    module.__file__ = whole
+    # One text of all cells under the module's own file name: inspect looks for classes there.
+    module.__file__ = f"{file}, technique cells"
+    for place, source in {**parts, module.__file__: "\n\n".join(parts.values())}.items():
+        linecache.cache[place] = (len(source), None, source.splitlines(True), place)
     vars(module).update(given)
-    text = "\n\n".join(source for _, source in parts)
-    for filename, source in [*parts, (whole, text)]:
-        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     previous, sys.modules[name] = sys.modules.get(name), module
     try:
-        needed = {}
-        for filename, source in parts:
-            label = f"{chapter}, {filename.rpartition(', ')[2]}"
-            code = compile(source, filename, "exec")
-            for used in sorted(References(ast.parse(source)).names):
-                needed.setdefault(used[0].partition(".")[0], label)
+        used = {}
+        for place, source in parts.items():
+            label = f"{chapter}, {place.rpartition(', ')[2]}"
+            used = dict.fromkeys(_globals(symtable.symtable(source, place, "exec")), label) | used
             try:
-                exec(code, module.__dict__)
+                exec(compile(source, place, "exec"), vars(module))
             except NameError as error:
                 raise _undefined(label, error.name or str(error)) from error
             except Exception as error:
                 raise NotebookError(f"{label}: {type(error).__name__}: {error}") from error
-        for used, label in needed.items():
-            if used not in module.__dict__ and not hasattr(builtins, used):
-                raise _undefined(label, used)
+        for missing in sorted(used.keys() - vars(module).keys() - set(dir(builtins))):
+            raise _undefined(used[missing], missing)
     except NotebookError:
-        sys.modules.pop(name)
-        if previous is not None:
-            sys.modules[name] = previous
+        sys.modules[name] = previous  # None: Python finds no module of this name
         raise
     return module
+
+
+def _globals(scope):
+    """The names that the functions and classes of a scope use and do not define."""
+    names = {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global()}
+    return names.union(*map(_globals, scope.get_children()))
 
 
 def _undefined(label, name):
@@ -120,12 +112,10 @@ def settings(slug, profile, root=None):
     """
     names, place = {}, f"{slug} has no table SETTINGS"
     for number, cell in code_cells(read(path(slug, root))):
-        lines = [
-            line
-            for line in _parse(slug, number, cell["source"]).body
-            if isinstance(line, ast.Assign | ast.AugAssign)
-        ]
-        tables = [k for k, line in enumerate(lines) if _assigns(line, "SETTINGS")]
+        lines = _parse(slug, number, cell["source"]).body
+        lines = [line for line in lines if isinstance(line, ast.Assign | ast.AugAssign)]
+        targets = [getattr(line, "target", None) or line.targets[0] for line in lines]
+        tables = [k for k, target in enumerate(targets) if ast.unparse(target) == "SETTINGS"]
         if not tables:
             continue
         place = f"{slug}, cell {number}"
@@ -141,11 +131,6 @@ def settings(slug, profile, root=None):
     if profile not in profiles:
         raise _no_settings(place, profile, f"it has {', '.join(profiles)}")
     return {name: row[profiles.index(profile)] for name, row in rows.items()}
-
-
-def _assigns(line, name):
-    target = line.targets[0] if isinstance(line, ast.Assign) else line.target
-    return ast.unparse(target) == name
 
 
 def _no_settings(place, profile, problem):

@@ -85,7 +85,7 @@ def watch(experiment):
     def train_on(batches, dataset, streams, rate, *, run=None, evaluated=None, looks=()):
         states = [g.get_state() for g in (streams.initialisation, streams.augmentation)]
         calls.append({"batches": batches, "states": states, "rate": rate, "evaluated": evaluated})
-        seconds = dict.fromkeys(range(len(batches) + 1), 2.0)
+        seconds = {k: 0.5 * k for k in range(len(batches) + 1)}
         history = training.History(torch.zeros(0), {1: 99.0}, seconds)
         return network_of(), history
 
@@ -141,8 +141,9 @@ def test_fresh_arms_draw_as_their_names_say(experiment):
     assert len(seen["RS2 with replacement"].unique()) < 160
     for indices in rounds_of(experiment, "RS2 stratified")[0]:
         assert torch.bincount(labels[indices]).tolist() == [2] * 10
-    epochs = rounds_of(experiment, "all data", 0.25)[0]
-    assert [len(epoch.unique()) for epoch in epochs] == [200, 200]  # rT = 2 epochs
+    for ratio in (0.25, 0.2):  # rT = 2 epochs; 1.6, of which the second is cut short
+        epochs = rounds_of(experiment, "all data", ratio)[0]
+        assert [len(epoch.unique()) for epoch in epochs] == [200, 200]
 
 
 def test_pruning_keeps_equal_shares_of_the_classes_where_it_says_so(experiment):
@@ -153,6 +154,19 @@ def test_pruning_keeps_equal_shares_of_the_classes_where_it_says_so(experiment):
     kept = rounds_of(experiment, "EL2N, unbalanced")[0][0]
     hardest = tiny_scores()["EL2N"].argsort(descending=True)[:20]
     assert set(kept.tolist()) == set(hardest.tolist())
+
+
+def test_every_pruning_arm_goes_by_its_own_score(experiment):
+    labels, scores = tiny_dataset().train.labels, tiny_scores()
+    classes = [(labels == c).nonzero().flatten() for c in range(10)]
+    for arm in ("EL2N", "margin", "forgetting"):
+        best = torch.cat([i[scores[arm][i].topk(2).indices] for i in classes])
+        assert set(rounds_of(experiment, arm)[0][0].tolist()) == set(best.tolist()), arm
+    best = torch.cat([i[experiment.herding(scores["features"][i], 2)] for i in classes])
+    assert set(rounds_of(experiment, "herding")[0][0].tolist()) == set(best.tolist())
+    generator = torch.Generator().manual_seed(3)
+    best = experiment.k_center_greedy(scores["features"], 20, generator)
+    assert torch.equal(rounds_of(experiment, "k-center")[0][0], best)
 
 
 def test_ccs_drops_the_share_that_was_chosen(experiment):
@@ -200,6 +214,8 @@ def test_every_arm_trains_at_its_own_settings(experiment):
     rows, calls = compared(experiment)
     assert [call["rate"] for call in calls] == [0.1, 0.2, 0.3, 0.4]
     assert [(row["arm"], (row["rate"], row["share"])) for row in rows] == [*SETTINGS.items()]
+    assert [row["selection_seconds"] > 1000 for row in rows] == [False, False, True, False]
+    assert [row["selection_examples"] for row in rows] == [0, 0, 2 * 3 * 200, 0]
     kept = torch.cat(calls[2]["batches"]).unique()
     assert tiny_scores()["EL2N"][kept].max() < 0.6  # CCS's share arrives
 
@@ -236,6 +252,7 @@ def test_rounds_are_cut_into_new_batches_every_time(experiment):
     rows, calls = compared(experiment)
     for row, call in zip(rows, calls, strict=True):
         assert row["steps"] == len(call["batches"]) == 16
+        assert row["seconds"] == 8.0  # of the last step
     static = [set(batch.tolist()) for batch in calls[1]["batches"]]
     assert static[0] | static[1] == static[2] | static[3]  # the same subset
     assert static[0] not in (static[2], static[3])
@@ -258,7 +275,11 @@ def captured(experiment, num_steps=4, rate=0.2):
     batches = list(torch.randperm(200, generator=torch.Generator().manual_seed(8)).split(10))
     seen["batches"], seen["dataset"] = batches[:num_steps], dataset
     test = experiment.prepared(dataset.test, dataset)
-    experiment.train_on(seen["batches"], dataset, streams(4), rate, evaluated=test, looks={2})
+    seen["visits"] = []
+    experiment.train_on(
+        seen["batches"], dataset, streams(4), rate, evaluated=test, looks={2},
+        on_batch=lambda indices, correct: seen["visits"].append((indices, correct)),
+    )  # fmt: skip
     return seen
 
 
@@ -281,6 +302,9 @@ def test_a_step_is_the_loss_of_augmented_training_images(experiment):
         logits = network(augment.normalise(images, dataset.mean, dataset.std))
         expected = F.cross_entropy(logits, dataset.train.labels[batch])
         assert seen["step_loss"](k).item() == pytest.approx(expected.item(), rel=1e-6)
+        indices, correct = seen["visits"][k]
+        assert torch.equal(indices, batch)
+        assert torch.equal(correct, logits.argmax(1) == dataset.train.labels[batch])
 
 
 def test_the_optimiser_is_the_papers(experiment):
@@ -319,15 +343,19 @@ def test_scores_are_means_over_networks_in_evaluation_mode(experiment):
     assert not torch.equal(starts[0], starts[1])
     assert not any(torch.equal(state, streams(0).initialisation.get_state()) for state in starts)
     inputs = augment.normalise(dataset.train.images, dataset.mean, dataset.std)
-    el2n, margins = torch.zeros(200), torch.zeros(200)
+    el2n, grand, margins = torch.zeros(3, 200)
     for network in networks:
         network.eval()
         with torch.no_grad():
-            p = network(inputs).softmax(1)
-        el2n += (p - F.one_hot(dataset.train.labels, 10)).norm(dim=1) / 2
+            p, length = network(inputs).softmax(1), network.features(inputs).square().sum(1)
+        errors = (p - F.one_hot(dataset.train.labels, 10)).norm(dim=1) / 2
+        el2n += errors
+        grand += errors * (1 + length).sqrt()
         top = p.sort(1).values
-        margins += (top[:, -2] - top[:, -1]) / 2
+        margins += (top[:, -1] - top[:, -2]) / 2
     torch.testing.assert_close(scores["EL2N"], el2n, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores["GraNd"], grand, rtol=1e-4, atol=1e-5)
+    margins = -margins  # the smaller the margin, the higher the score
     torch.testing.assert_close(scores["margin"], margins, rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         features = networks[0].features(inputs)
@@ -361,6 +389,12 @@ def test_settings_are_the_best_on_average_over_validation(experiment):
         (0.1, "RS2"): (0.1, 0.0), (0.1, "CCS"): (0.1, 0.3),
         (0.5, "RS2"): (0.3, 0.0), (0.5, "CCS"): (0.3, 0.3),
     }  # fmt: skip
+
+
+def test_all_arms_run_up_to_ten_percent_and_four_beyond(experiment):
+    assert experiment.arms_at(0.05) == experiment.arms_at(0.1) == experiment.ARMS
+    assert experiment.arms_at(0.5) == ["RS2", "static random", "margin", "CCS"]
+    assert experiment.arms_at(1.0) == ["all data"]
 
 
 def test_seeds_that_choose_settings_have_no_results(experiment):

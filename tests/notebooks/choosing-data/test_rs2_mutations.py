@@ -329,6 +329,36 @@ EXPERIMENT = {
         "images = augment.pad_crop_flip(images, S.padding, streams.sampling)",
         experiment.test_a_step_is_the_loss_of_augmented_training_images,
     ),
+    "right and wrong exchanged for forgetting": (
+        "on_batch(batches[k], logits.argmax(1) == labels)",
+        "on_batch(batches[k], logits.argmax(1) != labels)",
+        experiment.test_a_step_is_the_loss_of_augmented_training_images,
+    ),
+    "every hardest-first arm by EL2N": (
+        'keep_highest(scores[arm.split(",")[0]]',
+        'keep_highest(scores["EL2N"]',
+        experiment.test_every_pruning_arm_goes_by_its_own_score,
+    ),
+    "k-center in the space of scores": (
+        'k_center_greedy(scores["features"].to(lab.device)',
+        'k_center_greedy(scores["EL2N"][:, None]',
+        experiment.test_every_pruning_arm_goes_by_its_own_score,
+    ),
+    "the bill of choosing lost on the way": (
+        '"selection_seconds": seconds',
+        '"selection_seconds": 0.0',
+        experiment.test_every_arm_trains_at_its_own_settings,
+    ),
+    "the clock of the first look": (
+        "history.seconds[num_steps]",
+        "min(history.seconds.values())",
+        experiment.test_rounds_are_cut_into_new_batches_every_time,
+    ),
+    "GraNd without features": (
+        '"GraNd": grand_scores(logits, features, labels)',
+        '"GraNd": el2n_scores(logits, labels)',
+        experiment.test_scores_are_means_over_networks_in_evaluation_mode,
+    ),
     "no weight decay": (
         "weight_decay=S.weight_decay",
         "weight_decay=0.0",

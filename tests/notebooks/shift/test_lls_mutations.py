@@ -124,9 +124,9 @@ MUTATIONS = {
         "{0}/5000",
         experiment.test_features_are_those_of_the_shipped_encoder_and_of_unit_length,
     ),
-    "few examples in the first domains only": (
+    "more examples than promised in some domains": (
         "(domains == d).nonzero().flatten()[:size]",
-        "(domains == d).nonzero().flatten()[: size * (d < 2)]",
+        "(domains == d).nonzero().flatten()[: size + int(d > 1)]",
         experiment.test_few_examples_are_few_in_every_domain,
     ),
     # Steps
@@ -203,9 +203,10 @@ MUTATIONS = {
         'share = FACTORISERS["spa"](counts, means, num_classes, seed)\n        mixing',
         experiment.test_each_arm_has_its_own_factoriser,
     ),
-    "cells fitted to the test set": (
+    "cells fitted to the test set as well": (
         "cells = KMeans(num_cells, n_init=5, random_state=seed).fit(z)",
-        "cells = KMeans(num_cells, n_init=5, random_state=seed).fit(test_z)",
+        "cells = KMeans(num_cells, n_init=5, random_state=seed).fit(np.concatenate([z, test_z]))\n"
+        "    cells.labels_ = cells.labels_[: len(z)]",
         experiment.test_no_arm_looks_at_other_test_images,
     ),
     "components of the test pixels": (
@@ -225,8 +226,8 @@ MUTATIONS = {
         experiment.test_the_arms_on_features_cluster_the_features,
     ),
     "features of other images": (
-        "features[hidden.indices], test_features[",
-        "features[: len(hidden.indices)], test_features[",
+        "world.images = features[hidden.indices]",
+        "world.images = features[: len(hidden.indices)]",
         experiment.test_features_stand_for_the_images_of_the_world,
     ),
     "supervised without the domain's prior": (
