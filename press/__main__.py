@@ -50,8 +50,7 @@ def engine_command(name, sweep, text):
         click.Option(["--seeds"], type=parse_seeds, required=sweep, metavar="LIST",
                      help="0-9, or 0,3,5-7." + " Does what `sweep` does." * (not sweep)),
         click.Option(["--jobs"], type=click.IntRange(min=1), metavar="N",
-                     help="Jobs side by side here; they share the cores.  [default: one notebook; "
-                     "a seed per core]"),
+                     help="Jobs side by side.  [default: one notebook; a seed per core]"),
         click.Option(["--dask"], metavar="ADDRESS",
                      help="Run on the Dask cluster of this scheduler instead."),
         click.Option(["--force"], is_flag=True, help="Run what is fresh or finished, too."),

@@ -44,8 +44,7 @@ def book(root=None, archive=False):
         shown = "\n".join(dict.fromkeys(warnings or lines[-40:]))
         raise PressError(f"the site was not built:\n{shown}\nAll of it is in _build/book.log")
     print(f"The site is built ({duration(time.monotonic() - started)}). Open {page.as_uri()}")
-    print("or serve it, then open http://localhost:8000:")
-    print(f"  python -m http.server 8000 --directory '{page.parent}'", flush=True)
+    print(f"or serve it: python -m http.server 8000 --directory '{page.parent}'", flush=True)
     if archive:
         print(f"To read without a server, unpack {pack(page.parent, build / ARCHIVE)}", flush=True)
     return page

@@ -104,11 +104,11 @@ def run_job(job, threads=None):
         base = Path(job.root, RUNNING, f"{job.profile}-{job.notebook}")
         with tempfile.TemporaryDirectory(dir=base if base.is_dir() else None) as scratch:
             _Run(job, outcome, Path(scratch)).run(threads)
-    except (PressError, RecordError) as error:
-        outcome.note = str(error)
     except Exception as error:
-        outcome.note = f"{type(error).__name__}: {error}"
-        outcome.details = traceback.format_exc()
+        outcome.note = str(error)
+        if not isinstance(error, PressError | RecordError):
+            outcome.note = f"{type(error).__name__}: {error}"
+            outcome.details = traceback.format_exc()
     outcome.seconds = time.monotonic() - started
     return outcome
 
@@ -229,10 +229,7 @@ class _Run:
 
 
 def _package(job):
-    """Return the folder whose labutils the job imports; ``PressError`` if its code is other code.
-
-    Where the book's folder can be seen, the notebook's own fingerprint tells.
-    """
+    """Return the folder whose labutils the job imports; ``PressError`` if its code is other."""
     if Path(job.root, "labutils", "__init__.py").is_file():
         if staleness.fingerprint(job.notebook, job.root) != job.fingerprint:
             raise PressError("its code changed since this run was started; run it again")
@@ -452,5 +449,4 @@ def _merge(jobs):
         path = records.merged_path(merged.notebook, merged.profile, root)
         notebooks.write({path: merged.to_json()})
         say("\n" + records.claims_table(merged))
-        of = count(len(finished), "seed")
-        say(f"\nThe record of {of} is {path.relative_to(root)}")
+        say(f"\nThe record of {count(len(finished), 'seed')} is {path.relative_to(root)}")

@@ -1,7 +1,4 @@
-"""Records as files: where they lie, whether they are fresh, what was before, many seeds as one.
-
-``labutils.claims.Record`` reads, writes and checks a record.
-"""
+"""Records as files: where they lie, whether they are fresh, what was before, many seeds as one."""
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
@@ -121,10 +118,7 @@ def history_with(record, file):
 
 
 def read_history(notebook, profile, root):
-    """Return the ``Superseded`` records of a notebook, the oldest first.
-
-    Raises ``PressError`` naming the line that cannot be read.
-    """
+    """Return the ``Superseded``, oldest first; ``PressError`` names a line that is damaged."""
     file, found = history_path(notebook, profile, root), []
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
         try:
@@ -165,9 +159,8 @@ def claims_table(record):
 def merge(records):
     """Return one ``Record`` made of records of other seeds of the same code and settings.
 
-    Values of a claim are joined. Where the seeds' runs compared different arms (a rival that each
-    run chooses for itself), the arm carries all their names. A number becomes the mean of the
-    seeds' values, which stand beside it. What some seeds lack is left out and listed under
+    Values of a claim are joined; an arm that each run chose for itself carries all its names. A
+    number becomes the mean of the seeds' values. What some seeds lack is left out and listed under
     ``not_merged``. Raises ``PressError`` for records that do not belong together.
     """
     records = sorted(records, key=lambda record: record.seeds)
