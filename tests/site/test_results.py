@@ -239,7 +239,7 @@ def test_superseded_runs_show(at):
 
 
 def test_claims_are_found_by_the_search(at):
-    page = at("search.html?q=compressed+training")
+    page = at("search.html?q=truncated+schedule")
     page.locator("#search-results ul.search li a").first.wait_for()
     found = page.locator("#search-results ul.search li a").all()
     assert any("book/themes/" in link.get_attribute("href") for link in found)
