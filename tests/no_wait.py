@@ -56,9 +56,8 @@ def check(step):
     """Run step() once as it is, for what is made only once, and once on fake tensors.
 
     Raises WaitError at `item`, `bool`, `float`, `nonzero`, a selection by a mask, an index that is
-    a tensor without dimensions, `tolist`, `cpu`, and a tensor made of Python's numbers. The second
-    run changes no values, but what the step assigned anew, such as gradients, is fake afterwards:
-    use fresh objects for other tests.
+    a tensor without dimensions, `tolist`, `cpu`, and a tensor made of Python's numbers. What the
+    step changes, such as weights and gradients, is of no use afterwards.
     """
     with _as_on_a_gpu():
         step()
