@@ -2,13 +2,14 @@
 
 import math
 
+import no_wait
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from labutils import data
-from labutils.augment import strong
+from labutils.augment import strong, weak
 
 AFFINE, NEAREST = Image.Transform.AFFINE, Image.Resampling.NEAREST
 PIL = {
@@ -59,7 +60,7 @@ def test_each_operation_equals_its_counterpart(name, channels):
     low, high = strong.RANGES[name]
     magnitude = torch.linspace(low, high - 1e-3, len(images))
     operation = torch.full((len(images),), strong.OPERATIONS.index(name))
-    ours = strong.apply(images, operation, magnitude)
+    ours = strong.apply(images, operation[None], magnitude[None])
     pairs = zip(images, magnitude.tolist(), strict=True)
     theirs = torch.stack([to_tensor(PIL[name](to_pil(x), v)) for x, v in pairs])
     assert ours.shape == theirs.shape
@@ -78,16 +79,16 @@ def test_uniform_and_two_valued_images(channels):
     for image in (flat, two):
         for name in ("AutoContrast", "Equalize", "Contrast", "Sharpness"):
             number = torch.tensor([strong.OPERATIONS.index(name)])
-            ours = strong.apply(image, number, torch.tensor([0.5]))[0]
+            ours = strong.apply(image, number[None], torch.tensor([[0.5]]))[0]
             assert torch.equal(ours, to_tensor(PIL[name](to_pil(image[0]), 0.5))), name
 
 
 def test_every_image_has_its_own_operation():
     images = pictures(3, 14)
     magnitude = torch.tensor([(low + high) / 2 - 0.1 for low, high in strong.RANGES.values()])
-    together = strong.apply(images, torch.arange(14), magnitude)
+    together = strong.apply(images, torch.arange(14)[None], magnitude[None])
     for k in range(14):
-        alone = strong.apply(images[k : k + 1], torch.tensor([k]), magnitude[k : k + 1])
+        alone = strong.apply(images[k : k + 1], torch.tensor([[k]]), magnitude[None, k : k + 1])
         assert torch.equal(together[k], alone[0])
     assert torch.equal(images, pictures(3, 14))  # the input is left as it was
 
@@ -115,9 +116,8 @@ def test_draws_are_uniform_and_from_the_generator_alone(monkeypatch):
     one = strong.strong_augment(images, torch.Generator().manual_seed(0))
     two = strong.strong_augment(images, torch.Generator().manual_seed(0))
     assert torch.equal(one, two)
-    assert len(seen) == 6
-    operation = torch.cat([o for o, _ in seen[:3]])
-    magnitude = torch.cat([m for _, m in seen[:3]])
+    assert [o.shape for o, _ in seen] == [(3, 4200)] * 2
+    operation, magnitude = (x.flatten() for x in seen[0])
     counts = operation.bincount(minlength=14)
     assert (counts - 900).abs().max() < 5 * math.sqrt(900)
     for number, (low, high) in enumerate(strong.RANGES.values()):
@@ -142,3 +142,36 @@ def test_bad_input_is_named():
 def test_empty_batches_pass():
     empty = torch.zeros(0, 3, 28, 28, dtype=torch.uint8)
     assert strong.strong_augment(empty, torch.Generator()).shape == empty.shape
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_never_waits_and_launches_few_operators(channels):
+    images, generator = pictures(channels, 30), torch.Generator().manual_seed(0)
+
+    def step():
+        return strong.strong_augment(images, generator, 3)
+
+    no_wait.check(step)
+    assert no_wait.operators(step).total() <= 300
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_the_same_whether_work_is_saved_or_not(channels, monkeypatch):
+    images = pictures(channels).repeat(10, 1, 1, 1)
+    saved = strong.strong_augment(images, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(weak, "SELECTING", ())
+    assert torch.equal(strong.strong_augment(images, torch.Generator().manual_seed(0)), saved)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gpu_makes_the_images_of_the_cpu(channels):
+    images = pictures(channels)
+    ours = strong.strong_augment(images.cuda(), torch.Generator().manual_seed(0)).cpu()
+    theirs = strong.strong_augment(images, torch.Generator().manual_seed(0))
+    assert (ours != theirs).float().mean() < 1e-3  # pixels whose source is on an edge
+    on_device = torch.Generator("cuda").manual_seed(0)
+    assert strong.strong_augment(images.cuda(), on_device).is_cuda
