@@ -74,13 +74,14 @@ def strong_augment(
 
 
 def apply(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensor:
-    """Apply ``OPERATIONS[operations[k, n]]`` with ``magnitudes[k, n]`` to image n, for all k.
+    """Apply ``OPERATIONS[operations[n]]`` with ``magnitudes[n]`` to image n.
 
-    images: uint8 ``(N, C, H, W)``, C = 1 or 3; operations: int64 ``(K, N)``, magnitudes: float32
-    ``(K, N)``, in the units of :data:`RANGES`, all on one device. Geometric operations take the
-    nearest pixel and fill with 0. Returns new images.
+    images: uint8 ``(N, C, H, W)``, C = 1 or 3; operations: int64 ``(N,)``, or ``(K, N)`` for one
+    after the other; magnitudes: float32, in the units of :data:`RANGES`; all on one device.
+    Geometric operations take the nearest pixel and fill with 0. Returns new images.
     """
     _check(images)
+    operations, magnitudes = torch.atleast_2d(operations, magnitudes)
     if selects(images):
         for operation, magnitude in zip(operations, magnitudes, strict=True):
             images = _apply_by_groups(images, operation, magnitude)

@@ -60,7 +60,7 @@ def test_each_operation_equals_its_counterpart(name, channels):
     low, high = strong.RANGES[name]
     magnitude = torch.linspace(low, high - 1e-3, len(images))
     operation = torch.full((len(images),), strong.OPERATIONS.index(name))
-    ours = strong.apply(images, operation[None], magnitude[None])
+    ours = strong.apply(images, operation, magnitude)
     pairs = zip(images, magnitude.tolist(), strict=True)
     theirs = torch.stack([to_tensor(PIL[name](to_pil(x), v)) for x, v in pairs])
     assert ours.shape == theirs.shape
@@ -79,16 +79,16 @@ def test_uniform_and_two_valued_images(channels):
     for image in (flat, two):
         for name in ("AutoContrast", "Equalize", "Contrast", "Sharpness"):
             number = torch.tensor([strong.OPERATIONS.index(name)])
-            ours = strong.apply(image, number[None], torch.tensor([[0.5]]))[0]
+            ours = strong.apply(image, number, torch.tensor([0.5]))[0]
             assert torch.equal(ours, to_tensor(PIL[name](to_pil(image[0]), 0.5))), name
 
 
 def test_every_image_has_its_own_operation():
     images = pictures(3, 14)
     magnitude = torch.tensor([(low + high) / 2 - 0.1 for low, high in strong.RANGES.values()])
-    together = strong.apply(images, torch.arange(14)[None], magnitude[None])
+    together = strong.apply(images, torch.arange(14), magnitude)
     for k in range(14):
-        alone = strong.apply(images[k : k + 1], torch.tensor([[k]]), magnitude[None, k : k + 1])
+        alone = strong.apply(images[k : k + 1], torch.tensor([k]), magnitude[k : k + 1])
         assert torch.equal(together[k], alone[0])
     assert torch.equal(images, pictures(3, 14))  # the input is left as it was
 
