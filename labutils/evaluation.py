@@ -63,11 +63,12 @@ def linear_probe(
     scikit-learn's ``C``, the inverse of the L2 penalty on the sum of the losses. Every feature is
     scaled by its mean and standard deviation over these examples (a constant one is only shifted).
 
-    Raises ValueError for labels out of range, and scikit-learn's for shapes that do not fit,
-    features that are not finite, or a single class.
+    Raises ValueError for shapes that do not fit, features that are not finite, labels out of range,
+    or a single class.
     """
     from sklearn.linear_model import LogisticRegression
 
+    _check(features, labels)
     size = int(labels.max()) + 1 if num_classes is None else num_classes
     if int(labels.min()) < 0 or int(labels.max()) >= size:
         raise ValueError(

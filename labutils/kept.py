@@ -5,6 +5,7 @@ notebook that it uses, and its arguments. An edited cell or other data therefore
 result. Files hold plain values only and are read without executing code.
 """
 
+import contextlib
 import copyreg
 import dataclasses
 import dis
@@ -128,13 +129,13 @@ def _parts_of_class(kind):
 def _parts_of_object(value):
     """Class and state, as pickle would take the object apart."""
     reduce = copyreg.dispatch_table.get(type(value))
-    try:
+    with contextlib.suppress(Exception):
         parts = reduce(value) if reduce else value.__reduce_ex__(4)
-    except Exception:
-        parts = ""
-    if isinstance(parts, str):  # a name alone, which says nothing about the content
-        raise NotKept(f"{type(value).__module__}.{type(value).__qualname__}")
-    return [*parts[:3], *(list(items or ()) for items in parts[3:5])]  # those of a container
+        if not isinstance(parts, str):
+            return [*parts[:3], *(list(items or ()) for items in parts[3:5])]  # of a container
+        if not _own(value):
+            return [value.__module__, parts]
+    raise NotKept(f"{type(value).__module__}.{type(value).__qualname__}")
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def test_modes_come_back_after_an_error():
 
 def test_wrong_input_says_what_was_expected():
     features, labels = clouds(n=20)
-    with pytest.raises(ValueError, match="dim 3"):
+    with pytest.raises(ValueError, match=r"features \(N, d\) and labels"):
         evaluation.linear_probe(features[None], labels)
     with pytest.raises(ValueError, match="finite"):
         evaluation.linear_probe(features / 0, labels)
