@@ -6,6 +6,7 @@ A graph is recorded once and replayed by one launch. Where that cannot be, steps
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import joblib
 import torch
@@ -25,14 +26,14 @@ _said: set[str] = set()
 class Steps:
     """Each call does the next step of a run of `labutils.training.train`.
 
-    plain() does it with the host, and elsewhere than on CUDA that is all. For a replay, the device
-    itself finds the number of the step, its rows of `inputs` and its rate.
+    Elsewhere than on CUDA, run.step does it. For a replay, the device itself finds the number of
+    the step, its rows of `inputs` and its rate.
     """
 
-    def __init__(
-        self, run, plain: Callable, step_loss: Callable, inputs: Sequence, rates: Callable
-    ):
-        self.plain, self.do, self.calls = plain, plain, 0
+    def __init__(self, run, step_loss: Callable, inputs: Sequence, rates: Callable):
+        self.plain: Callable = partial(run.step, step_loss, inputs, rates)
+        self.do = self.plain
+        self.calls = 0
         if run.device.type not in DEVICES or run.num_steps - run.done < WORTHWHILE:
             return
         if reason := _obstacle(inputs, run.generators):
