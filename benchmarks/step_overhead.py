@@ -6,23 +6,21 @@ unlabelled). A whole step, with views and bookkeeping, is timed in turn with the
 that are made already. Losses, selection and networks are the technique cells of the chapters.
 
 Run ``python -m benchmarks.step_overhead`` on a machine with a GPU. It writes ``step_overhead.json``
-beside this file.
+beside this file and the table of the book page.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks import card
+from benchmarks.card import seconds
 from labutils import augment, models
 from labutils.augment import strong, views
 from labutils.training import MovingAverage
@@ -31,12 +29,6 @@ from press import technique
 RESULT = Path(__file__).parent / "step_overhead.json"
 STEPS, REPETITIONS, LIMIT = 20, 9, 0.15
 NUM_IMAGES, MEAN, STD = 50_000, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-
-
-def pictures(device: torch.device) -> tuple[Tensor, torch.Generator]:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (NUM_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return images.to(device), generator
 
 
 def update(parameters: list, rate: float) -> Callable:
@@ -58,7 +50,7 @@ def update(parameters: list, rate: float) -> Callable:
 def simclr(device: torch.device, batch: int, model: str) -> tuple[Callable, Callable]:
     """(whole step, the same on views that are there) of a contrastive pretraining."""
     chapter = technique.load("simclrv2")
-    images, generator = pictures(device)
+    images, generator = card.pictures(device, NUM_IMAGES)
     encoder = models.build(model, 3, 10, torch.Generator()).to(device)
     head = chapter.ProjectionHead(encoder.classifier.in_features, 128).to(device)
     recipe = views.Recipe(strength=0.5, blur_probability=0.0)
@@ -80,7 +72,7 @@ def simclr(device: torch.device, batch: int, model: str) -> tuple[Callable, Call
 def fixmatch(device: torch.device, batch: int, model: str, ratio: int = 7):
     """(whole step, the same on views that are there) of FixMatch + SAA with nine in ten naive."""
     chapter = technique.load("fixmatch-saa")
-    images, generator = pictures(device)
+    images, generator = card.pictures(device, NUM_IMAGES)
     network = models.build(model, 3, 10, torch.Generator()).to(device)
     average, train = MovingAverage(network, 0.999), update([*network.parameters()], 0.01)
     history = chapter.HistoryLoss(len(images), device=device)
@@ -119,18 +111,6 @@ def fixmatch(device: torch.device, batch: int, model: str, ratio: int = 7):
     return whole, lambda: train(lambda: losses(there)[0])
 
 
-def seconds(step: Callable, device: torch.device, steps: int) -> float:
-    """Mean seconds of a step, with everything that a GPU was asked to do finished."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(steps):
-        step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - started) / steps
-
-
 def measure(make: Callable, device: torch.device, *sizes, steps=STEPS, repetitions=REPETITIONS):
     """Seconds of both kinds of step, in turn, and the share that is outside the bare one."""
     whole, bare = make(device, *sizes)
@@ -144,24 +124,36 @@ def measure(make: Callable, device: torch.device, *sizes, steps=STEPS, repetitio
     }  # fmt: skip
 
 
-def main() -> None:
-    if not torch.cuda.is_available():
-        sys.exit("This benchmark is about GPUs, and torch sees none here.")
-    device = torch.device("cuda")
-    result = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "device": torch.cuda.get_device_name(device),
-        "torch": torch.__version__,
+def measure_all(device: torch.device, smoke: bool) -> dict:
+    """{"limit": ..., "steps": {what: times and share}}."""
+    if smoke:
+        return {
+            "limit": LIMIT,
+            "steps": {
+                "SimCLRv2, small CNN": measure(simclr, device, 16, "cnn", steps=1, repetitions=2),
+                "FixMatch + SAA, small CNN": measure(
+                    fixmatch, device, 4, "cnn", steps=1, repetitions=2
+                ),
+            },
+        }
+    return {
         "limit": LIMIT,
         "steps": {
             "SimCLRv2, ResNet-18, batch 512": measure(simclr, device, 512, "resnet18"),
             "FixMatch + SAA, WRN-28-2, batch 64": measure(fixmatch, device, 64, "wrn-28-2"),
         },
     }
+
+
+def render(result: dict) -> str:
+    """The table of the book's page."""
+    lines = ["| step | whole, ms | outside forward, backward and optimiser |", "|---|---:|---:|"]
     for name, row in result["steps"].items():
-        print(f"{name}: {100 * row['share']:.1f} % of a step outside (at most {100 * LIMIT:.0f})")
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        whole = 1000 * statistics.median(row["whole"])
+        lines.append(f"| {name} | {whole:.1f} | {100 * row['share']:.1f} % |")
+    bar = f"The bar is {100 * result['limit']:.0f} %."
+    return "\n".join([*lines, "", f"{bar} {card.origin(result)}", ""])
 
 
 if __name__ == "__main__":
-    main()
+    card.main("step_overhead", measure_all, render)
