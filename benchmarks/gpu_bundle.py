@@ -30,7 +30,8 @@ PLATFORMS += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64
 # What runs notebooks and tests; what these need comes along.
 WANTED = (
     "papermill", "ipykernel", "nbformat", "click", "psutil", "pyyaml", "filelock", "joblib",
-    "platformdirs", "requests", "tqdm", "lightly", "pytest", "pytest-timeout",
+    "platformdirs", "requests", "tqdm", "lightly", "lightning-utilities", "pytest",
+    "pytest-timeout",
 )  # fmt: skip
 # What a machine with a card has, with all that these need.
 MACHINE = {

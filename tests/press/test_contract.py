@@ -30,7 +30,7 @@ def prose(source):
 def chapter(root):
     return [
         prose(CHAPTER_PROSE),
-        code(notebooks.setup_cell(root), "setup"),
+        code(notebooks.setup_cell(root, "one"), "setup"),
         code('profile = "small"\nseeds = None  # the profile chooses', "parameters"),
         code("x = 1", "technique"),
         code("assert x", "check"),
@@ -271,7 +271,7 @@ def test_a_labs_record_is_short(book, problems, claims, primary, numbers, proble
         for k in range(claims)
     ]  # fmt: skip
     record = Record(
-        "one", "small", [0, 1], {}, {}, found,
+        "one", "small", [0, 1], {}, {"device": "cpu"}, found,
         {f"n-{k}": {"value": k, "unit": ""} for k in range(numbers)}, "2026-01-02T03:04:05Z", 1.0,
     )  # fmt: skip
     file = book.root / "results" / "theme" / "one.small.json"
