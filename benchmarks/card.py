@@ -17,16 +17,19 @@ from press.engine import package_digest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def seconds(step: Callable, device: torch.device, steps: int) -> float:
-    """Mean seconds of a step, with everything that a GPU was asked to do finished."""
+def clock(device: torch.device) -> float:
+    """Seconds, when everything that a GPU was asked to do is finished."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    return time.perf_counter()
+
+
+def seconds(step: Callable, device: torch.device, steps: int) -> float:
+    """Mean seconds of a step."""
+    started = clock(device)
     for _ in range(steps):
         step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - started) / steps
+    return (clock(device) - started) / steps
 
 
 def pictures(device: torch.device, number: int) -> tuple[torch.Tensor, torch.Generator]:

@@ -25,7 +25,7 @@ from labutils.training import train
 
 RESULT = Path(__file__).parent / "step_rate.json"
 NUM_IMAGES, MEAN, STD, RATE = 50_000, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 0.01
-# network: batch, steps of a repetition
+# network: batch, steps that are timed after as many to warm up
 NETWORKS = {
     "cnn-tiny": (120, 2000), "resnet-16-32-64": (128, 500), "resnet18": (115, 300),
     "wrn-28-2": (960, 60),
@@ -34,50 +34,52 @@ AT_ONCE = (1, 8, 64)
 
 
 def case(name: str, batch: int, steps: int, device: torch.device, number: int):
-    """(network, optimiser, loss of step k) of a training on random images."""
+    """(network, optimiser, loss of a batch of indices, indices (2 steps, batch), generator)."""
     images, generator = card.pictures(device, number)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
-    order = torch.randint(number, (steps, batch), generator=generator).to(device)
+    order = torch.randint(number, (2 * steps, batch), generator=generator).to(device)
     draws = torch.Generator(device).manual_seed(0)
     network = models.build(name, 3, 10, torch.Generator()).to(device)
     optimizer = torch.optim.SGD(network.parameters(), RATE, momentum=0.9, fused=True)
 
-    def loss_of(k) -> Tensor:
-        chosen = images.index_select(0, order[k])
-        views = augment.normalise(augment.pad_crop_flip(chosen, 4, draws), MEAN, STD)
-        return F.cross_entropy(network(views).float(), labels)
+    def loss_of(chosen: Tensor) -> Tensor:
+        batch = augment.pad_crop_flip(images.index_select(0, chosen), 4, draws)
+        return F.cross_entropy(network(augment.normalise(batch, MEAN, STD)).float(), labels)
 
-    return network, optimizer, loss_of
+    return network, optimizer, loss_of, order, draws
 
 
-def plain(network, optimizer, loss_of: Callable, steps: int) -> None:
-    """The loop that every tutorial has."""
-    device = next(network.parameters()).device
-    for k in range(steps):
+def eager(network, optimizer, loss_of: Callable, order: Tensor, draws: torch.Generator) -> float:
+    """Seconds of the second half of the steps, in the loop that every tutorial has."""
+    device, started = order.device, 0.0
+    for k, chosen in enumerate(order):
+        if 2 * k == len(order):
+            started = card.clock(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = loss_of(k)
+            loss = loss_of(chosen)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    return card.clock(device) - started
 
 
-def milliseconds(run: Callable, device: torch.device, steps: int) -> float:
-    """Milliseconds of a step of run(), which does so many, after one run to warm up."""
-    run()
-    return 1000 * card.seconds(run, device, 1) / steps
+def trained(network, optimizer, loss_of: Callable, order: Tensor, draws: torch.Generator) -> float:
+    """Seconds of the second half of the steps, in `training.train`."""
+    device, steps = order.device, len(order)
+    history = train(
+        network, lambda k: loss_of(order[k]), steps, optimizer, lambda k: RATE,
+        evaluate=lambda: card.clock(device), evaluate_steps=(steps // 2, steps),
+        generators=[draws], precision="auto" if device.type == "cuda" else "float32",
+    )  # fmt: skip
+    return history.evaluations[steps] - history.evaluations[steps // 2]
 
 
 def rates(name: str, batch: int, steps: int, device: torch.device, number: int) -> dict:
     """{"eager": milliseconds of a step, "training.train": ...}."""
-    network, optimizer, loss_of = case(name, batch, steps, device, number)
-    auto = "auto" if device.type == "cuda" else "float32"
-    loops = {
-        "eager": lambda: plain(network, optimizer, loss_of, steps),
-        "training.train": lambda: train(
-            network, loss_of, steps, optimizer, lambda k: RATE, precision=auto
-        ),
+    return {
+        loop: 1000 * run(*case(name, batch, steps, device, number)) / steps
+        for loop, run in (("eager", eager), ("training.train", trained))
     }
-    return {loop: milliseconds(run, device, steps) for loop, run in loops.items()}
 
 
 def together(count: int, batch: int, steps: int, device: torch.device) -> float:
@@ -96,14 +98,14 @@ def together(count: int, batch: int, steps: int, device: torch.device) -> float:
 
     gradients_of = torch.func.vmap(torch.func.grad(loss_of))
 
-    def run() -> None:
-        for _ in range(steps):
-            found = gradients_of(weights, buffers, x, y)
-            with torch.no_grad():
-                for name, gradient in found.items():
-                    weights[name].sub_(gradient, alpha=RATE)
+    def step() -> None:
+        found = gradients_of(weights, buffers, x, y)
+        with torch.no_grad():
+            for name, gradient in found.items():
+                weights[name].sub_(gradient, alpha=RATE)
 
-    return milliseconds(run, device, steps)
+    card.seconds(step, device, 3)  # warm
+    return 1000 * card.seconds(step, device, steps)
 
 
 def measure(device: torch.device, smoke: bool) -> dict:
