@@ -170,17 +170,12 @@ def parts(root: Path, folder: Path, profiles: list[str]) -> Iterator[Part]:
             yield notebook(name, profile, root, folder)
 
 
-def check(device: str) -> str:
-    """Say what this machine is. Ends in one sentence where it has no card or lacks a package."""
+def card(device: str) -> str:
+    """Return what this machine is. Ends in one sentence where it has no card."""
     try:
         import torch
-
-        import press.engine  # noqa: F401
-    except ModuleNotFoundError as error:
-        sys.exit(
-            f"{error.name} is not installed for {sys.executable}; make the environment with "
-            "`make test-fast`, or bring a bundle, which `make gpu-bundle` packs."
-        )
+    except ModuleNotFoundError:
+        sys.exit(missing_package("torch"))
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         found = "a CPU, as asked"
@@ -194,6 +189,13 @@ def check(device: str) -> str:
         )
     python = ".".join(map(str, sys.version_info[:3]))
     return f"{found}; {os.cpu_count()} cores, torch {torch.__version__}, Python {python}"
+
+
+def missing_package(name: str | None) -> str:
+    return (
+        f"{name} is not installed for {sys.executable}: `make gpu` takes .venv, which `make "
+        "test-fast` makes, or a bundle, which `make gpu-bundle` packs."
+    )
 
 
 def run(root: Path, folder: Path, profiles: list[str], minutes: float) -> int:
@@ -226,18 +228,20 @@ def main() -> None:
     parser.add_argument("--profile", choices=("smoke", "small", "full"), action="append",
                         help="default: small, then full")  # fmt: skip
     arguments = parser.parse_args()
-    started, bundle = time.monotonic(), HERE / gpu_bundle.FILE
+    started, bundle, found = time.monotonic(), HERE / gpu_bundle.FILE, card(arguments.device)
     if bundle.is_file() and "GPU_BUNDLE" not in os.environ:
         new = gpu_bundle.unpack(bundle, HERE / FOLDER / "bundle") | {"GPU_BUNDLE": str(bundle)}
         command = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:]]
         os.execve(sys.executable, command, os.environ | new)  # with other folders to import from
-    print(check(arguments.device), flush=True)
-    from press import PressError, notebooks
-
+    print(found, flush=True)
     try:
+        from press import PressError, engine, notebooks  # noqa: F401
+
         root = notebooks.book_root().resolve()
         left = arguments.minutes - (time.monotonic() - started) / 60
         sys.exit(run(root, root / FOLDER, arguments.profile or ["small", "full"], left))
+    except ModuleNotFoundError as error:
+        sys.exit(missing_package(error.name))
     except PressError as error:
         sys.exit(f"Error: {error}")
 
