@@ -28,6 +28,7 @@ from press import technique
 
 RESULT = Path(__file__).parent / "step_overhead.json"
 STEPS, REPETITIONS, LIMIT = 20, 9, 0.15
+SMALL = "resnet-16-32-64"  # for a trial
 NUM_IMAGES, MEAN, STD = 50_000, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
@@ -130,10 +131,8 @@ def measure_all(device: torch.device, smoke: bool) -> dict:
         return {
             "limit": LIMIT,
             "steps": {
-                "SimCLRv2, small CNN": measure(simclr, device, 16, "cnn", steps=1, repetitions=2),
-                "FixMatch + SAA, small CNN": measure(
-                    fixmatch, device, 4, "cnn", steps=1, repetitions=2
-                ),
+                "SimCLRv2": measure(simclr, device, 8, SMALL, steps=1, repetitions=2),
+                "FixMatch + SAA": measure(fixmatch, device, 2, SMALL, steps=1, repetitions=2),
             },
         }
     return {

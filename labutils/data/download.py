@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
+import requests
+from filelock import FileLock
+
+from labutils.progress import progress_bar
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
@@ -13,20 +21,21 @@ class DataError(RuntimeError):
     """Data are missing or damaged. The message says which file, why, and what to do."""
 
 
-def damaged_asset(path: Path, error: Exception) -> DataError:
-    """The error for a file of the package that cannot be read."""
-    return DataError(
-        f"{path}: part of the package, but cannot be read ({error}). Install labutils again."
-    )
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a file of the package is read becomes a DataError."""
+    try:
+        yield
+    except Exception as error:
+        raise DataError(
+            f"{path}: part of the package, but cannot be read ({error}). Install labutils again."
+        ) from error
 
 
 def cache_folder() -> Path:
     """Where downloads are kept: ``LABUTILS_DATA`` or the user's cache folder."""
-    if path := os.environ.get("LABUTILS_DATA"):
-        return Path(path)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("labutils")) / "data"
+    path = os.environ.get("LABUTILS_DATA")
+    return Path(path) if path else Path(platformdirs.user_cache_dir("labutils")) / "data"
 
 
 def download(url: str, target: Path, md5: str, command: str) -> None:
@@ -35,9 +44,6 @@ def download(url: str, target: Path, md5: str, command: str) -> None:
     What an interrupted download has left in a ``.part`` file is kept and continued; other
     processes wait and find the file. command: what the reader types to try again. Raises DataError.
     """
-    import requests
-    from filelock import FileLock
-
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,25 +59,17 @@ def download(url: str, target: Path, md5: str, command: str) -> None:
                     f"{found}. Nothing was kept. Try again: {command}"
                 )
             part.replace(target)
-    except requests.RequestException as error:
+    except OSError as error:  # those of requests are OSErrors, too
         kept = part.stat().st_size if part.is_file() else 0
         raise DataError(
-            f"{target}: cannot be downloaded from {url} ({error}). {kept} bytes are kept. With a "
-            f"connection, go on with: {command}. Or put the file there yourself (md5 {md5})."
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error}). Free space or choose another folder with "
-            f"LABUTILS_DATA, then: {command}"
+            f"{target}: cannot be downloaded from {url} and written ({error}). {kept} bytes "
+            "are kept. With a connection and free space (LABUTILS_DATA names another folder), go "
+            f"on with: {command}. Or put the file there yourself (md5 {md5})."
         ) from error
 
 
 def _continue(url: str, part: Path) -> None:
     """Add to the file `part` what it lacks of the file at `url`."""
-    import requests
-
-    from labutils.progress import progress_bar
-
     start = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity"}  # the bytes as they lie on the server
     if start:
