@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 
+from labutils.training import train
 from press.engine import package_digest
 
 ROOT = Path(__file__).resolve().parents[1]
+RATE = 0.01  # of learning
 
 
 def clock(device: torch.device) -> float:
@@ -30,6 +32,21 @@ def seconds(step: Callable, device: torch.device, steps: int) -> float:
     for _ in range(steps):
         step()
     return (clock(device) - started) / steps
+
+
+def trained(network, optimizer, loss_of: Callable, inputs: tuple, draws: torch.Generator) -> float:
+    """Seconds of a step of `training.train`, from the second half of the steps.
+
+    loss_of gets the rows of a step out of inputs, tensors (steps, ...).
+    """
+    device, steps = inputs[0].device, len(inputs[0])
+    history = train(
+        network, lambda k: loss_of(*(x[k] for x in inputs)), steps, optimizer, lambda k: RATE,
+        evaluate=lambda: clock(device), evaluate_steps=(steps // 2, steps), generators=[draws],
+        precision="auto" if device.type == "cuda" else "float32",
+    )  # fmt: skip
+    taken = history.evaluations[steps] - history.evaluations[steps // 2]
+    return taken / (steps - steps // 2)
 
 
 def pictures(device: torch.device, number: int) -> tuple[torch.Tensor, torch.Generator]:

@@ -46,7 +46,7 @@ def test_what_no_card_has_measured_says_so():
 
 def test_rates_of_steps_come_from_loops_that_do_the_same():
     weights = []
-    for run in (step_rate.eager, step_rate.trained):
+    for run in (step_rate.eager, card.trained):
         made = step_rate.case("cnn-tiny", 8, 3, CPU, 50)
         assert run(*made) > 0
         weights.append([float(parameter.detach().sum()) for parameter in made[0].parameters()])
