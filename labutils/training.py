@@ -104,7 +104,7 @@ def train(
     run = _Run(model, optimizer, num_steps, generators, state or {}, precision)
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)
-    step = capture.Steps(run, step_loss, inputs or [range(num_steps)], learning_rate)
+    step = capture.steps(run, step_loss, inputs or [range(num_steps)], learning_rate)
     bar = progress_bar(
         num_steps, description, initial=run.done, leave=False, disable=not description
     )

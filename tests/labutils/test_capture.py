@@ -59,7 +59,7 @@ def record(step, stream, generators):
 def said(monkeypatch):
     lines = []
     monkeypatch.setattr(capture, "log", lines.append)
-    monkeypatch.setattr(capture, "_said", set())
+    capture._say.cache_clear()
     return lines
 
 
