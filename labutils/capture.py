@@ -36,8 +36,9 @@ def steps(run, step_loss: Callable, inputs: Sequence, rates: Callable) -> Callab
     k = torch.tensor([run.done], device=run.device)
     values = torch.tensor([rates(j) for j in range(run.num_steps)], device=run.device)
     rate = values[run.done].clone()
-    for group in run.optimizer.param_groups:
-        group.update(lr=rate, **({"capturable": True} if "capturable" in group else {}))
+    for group in run.optimizer.param_groups:  # as if it had been made so: others wait for a rate
+        group.update(lr=rate, **{key: True for key in ("fused", "capturable") if key in group})
+        run.optimizer._step_supports_amp_scaling = "fused" in group
 
     def step() -> None:
         rate.copy_(values.index_select(0, k)[0])
