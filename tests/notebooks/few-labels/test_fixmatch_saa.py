@@ -185,7 +185,7 @@ def test_otsu_refuses_what_has_no_threshold(values):
 
 
 def test_history_follows_its_recursion():
-    history = chapter.HistoryLoss(3, alpha_old=0.001)
+    history = chapter.HistoryLoss(3, weight=0.001)
     history.record(torch.tensor([1]), torch.tensor([2.0]))
     assert history.values[1].item() == pytest.approx(1.998)
     history.record(torch.tensor([1, 2]), torch.tensor([1.0, 0.5]))
