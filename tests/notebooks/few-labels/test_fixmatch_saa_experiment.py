@@ -6,6 +6,7 @@ them, by test_fixmatch_saa_mutations.py.
 
 import copy
 import dataclasses
+import functools
 import types
 
 import numpy as np
@@ -52,8 +53,8 @@ def tiny_dataset(test_seed=1, sizes=(160, 60, 120)):
     for n, seed in zip(sizes, (0, 2, test_seed), strict=True):
         generator = torch.Generator().manual_seed(seed)
         labels = (torch.arange(n) % 10)[torch.randperm(n, generator=generator)]
-        means = torch.randint(60, 190, (10, 1, 28, 28), generator=torch.Generator().manual_seed(9))
-        noise = torch.randint(-60, 60, (n, 1, 28, 28), generator=generator)
+        means = torch.randint(100, 156, (10, 1, 28, 28), generator=torch.Generator().manual_seed(9))
+        noise = torch.randint(-100, 100, (n, 1, 28, 28), generator=generator)
         splits.append(data.Images((means[labels] + noise).to(torch.uint8), labels))
     return data.Dataset("tiny", *splits, tuple("abcdefghij"), (0.3,), (0.35,))
 
@@ -180,13 +181,7 @@ def test_a_larger_pool_keeps_labels_and_evaluated_images(experiment):
 
 # --- what an arm may know -------------------------------------------------------------------------
 
-SEMI = (
-    "FixMatch + SAA",
-    "FlexMatch",
-    "aligned FixMatch + SAA",
-    "pseudo-label",
-    "FixMatch + others",
-)
+SEMI = ["FixMatch + SAA", "FixMatch + others", "FlexMatch", "aligned FixMatch", "pseudo-label"]
 
 
 def test_nobody_learns_from_the_labels_of_the_pool(experiment):
@@ -294,6 +289,20 @@ def test_all_arms_of_a_draw_see_the_same_views_and_another_draw_others(experimen
         assert not torch.equal(views, experiment.draw_views(other, kind, 1)), kind
     weak = [experiment.draw_views(task, kind, 1) for kind in ("weak", "weak again")]
     assert not torch.equal(*weak)
+
+
+def test_every_block_kind_and_draw_has_its_own_random_numbers(experiment):
+    used, kinds = [], [kind for kind in experiment.KINDS if kind != "regrouped"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            experiment.augment, "pad_crop_flip",
+            lambda images, _, generator: used.append(generator.initial_seed()) or images,
+        )  # fmt: skip
+        for seed in (3, 4):
+            for kind in kinds:
+                for block in range(3):
+                    experiment.draw_views(task_of(experiment, seed), kind, block)
+    assert len(set(used)) == len(used) == 2 * len(kinds) * 3
 
 
 def test_kept_views_belong_to_their_number_of_labels(experiment):
@@ -426,10 +435,8 @@ def test_flexmatch_takes_its_thresholds_before_it_remembers_the_step(experiment)
     )
     one_step(experiment, learner, "FlexMatch")
     indices = learner.task.batches[0]
-    assert calls == [
-        "thresholds",
-        (indices.tolist(), learner.pseudo_labels[indices].tolist(), True),
-    ]
+    labels = learner.pseudo_labels[indices]
+    assert calls == ["thresholds", (indices.tolist(), labels.tolist(), True)]
 
 
 def test_the_recorded_loss_is_not_masked(experiment):
@@ -448,7 +455,8 @@ def test_no_step_waits_for_the_device(experiment):
         experiment.bring_views(learner, arm, 0)
         task = learner.task
         y = task.dataset.train.labels[task.labelled_batches[0]]
-        no_wait(lambda: experiment.step_loss(learner, arm, torch.tensor([0]), y, task.batches[0]))
+        step = functools.partial(experiment.step_loss, learner, arm, torch.tensor([0]), y)
+        no_wait(functools.partial(step, task.batches[0]))
 
 
 # --- a run ----------------------------------------------------------------------------------------
@@ -633,16 +641,20 @@ def test_who_gets_the_harder_view(experiment):
 
 
 def test_the_random_control_is_drawn_anew_and_is_as_large_as_the_selection(experiment):
-    task = task_of(experiment)
+    task, marked = task_of(experiment), torch.arange(160) < 50
+    vars(experiment)["select_naive_samples"] = lambda h, seen: (marked.clone(), 0.5)
     learner = trained(experiment, task, "FixMatch + random", 6)
     first = learner.harder.clone()
-    assert first.sum() == learner.naive.sum() > 0
-    assert not torch.equal(first, learner.naive)
+    assert first.sum() == 50
+    assert not torch.equal(first, marked)
     experiment.run_steps(learner, "FixMatch + random", 6, 8)
-    assert learner.harder.sum() == learner.naive.sum()
-    if first.sum() == learner.harder.sum():
-        assert not torch.equal(first, learner.harder)
-    assert_same(learner, trained(experiment, task, "FixMatch + random", 8))
+    assert learner.harder.sum() == 50
+    assert not torch.equal(first, learner.harder)
+    again = trained(experiment, task, "FixMatch + random", 6)
+    assert torch.equal(again.harder, first)
+    rows = experiment.with_branches(task, "FixMatch", [("FixMatch + random", 0.001)], CHOICE)
+    whole = trained(experiment, task, "FixMatch + random")
+    assert torch.equal(rows[0]["history"], whole.histories[0.001].values)
 
 
 def test_the_logarithm_selects_fewer_and_has_a_control_of_its_own(experiment):
