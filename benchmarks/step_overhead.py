@@ -1,7 +1,7 @@
 """How much of a training step is spent outside forward pass, backward pass and optimiser.
 
 For the chapters whose steps make their own views: pretraining in SimCLRv2 (ResNet-18, batch 512)
-and FixMatch with sample adaptive augmentation (WRN-28-2, 64 labelled images, 7 times as many
+and FixMatch with sample adaptive augmentation (ResNet-18, 64 labelled images, 7 times as many
 unlabelled). A whole step, with views and bookkeeping, is timed in turn with the same step on views
 that are made already. Losses, selection and networks are the technique cells of the chapters.
 
@@ -155,7 +155,7 @@ def main() -> None:
         "limit": LIMIT,
         "steps": {
             "SimCLRv2, ResNet-18, batch 512": measure(simclr, device, 512, "resnet18"),
-            "FixMatch + SAA, WRN-28-2, batch 64": measure(fixmatch, device, 64, "wrn-28-2"),
+            "FixMatch + SAA, ResNet-18, batch 64": measure(fixmatch, device, 64, "resnet18"),
         },
     }
     for name, row in result["steps"].items():

@@ -6,7 +6,7 @@ import torch
 from benchmarks import step_overhead as benchmark
 
 CPU = torch.device("cpu")
-CASES = [(benchmark.simclr, 512, "resnet18"), (benchmark.fixmatch, 64, "wrn-28-2")]
+CASES = [(benchmark.simclr, 512, "resnet18"), (benchmark.fixmatch, 64, "resnet18")]
 
 
 @pytest.mark.parametrize("make", [benchmark.simclr, benchmark.fixmatch])
