@@ -406,7 +406,7 @@ EXPERIMENT = {
     "test images find their neighbours among themselves": (
         "nearest = search.kneighbors(others, return_distance=False)",
         "nearest = search.kneighbors(pool[: len(others)], return_distance=False)",
-        experiment.test_label_spreading_is_judged_on_unseen_images_and_on_the_pool,
+        experiment.test_an_image_of_the_pool_finds_itself_first,
     ),
 }
 
