@@ -6,9 +6,9 @@ them, by test_fixmatch_saa_mutations.py.
 
 import copy
 import dataclasses
-import functools
 import types
 
+import no_wait
 import numpy as np
 import pytest
 import torch
@@ -63,7 +63,7 @@ def task_of(experiment, seed=3, labels=None, dataset=None):
     dataset = dataset or tiny_dataset()
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(dataset.train), generator=draw)
-    places = [order[dataset.train.labels[order] == c][:3] for c in range(10)]
+    places = [order[dataset.train.labels[order] == c][:5] for c in range(10)]
     task = experiment.Task(seed, dataset, torch.stack(places))
     return experiment.with_labels(task, labels or experiment.S.labels_per_class)
 
@@ -449,14 +449,31 @@ def test_the_recorded_loss_is_not_masked(experiment):
 
 
 def test_no_step_waits_for_the_device(experiment):
-    no_wait = pytest.importorskip("tests.labutils.no_wait").no_wait
     for arm in ("supervised strong", "pseudo-label", "FlexMatch + SAA", "aligned FixMatch + SAA"):
-        learner = learner_of(experiment, task_of(experiment), arm)
+        learner, s = learner_of(experiment, task_of(experiment), arm), experiment.S
         experiment.bring_views(learner, arm, 0)
-        task = learner.task
-        y = task.dataset.train.labels[task.labelled_batches[0]]
-        step = functools.partial(experiment.step_loss, learner, arm, torch.tensor([0]), y)
-        no_wait(functools.partial(step, task.batches[0]))
+        rows = [x[0] for x in experiment.inputs_of(learner, arm, 0, s.num_steps)]
+
+        def step(learner=learner, arm=arm, rows=rows):
+            learner.optimizer.zero_grad()
+            experiment.step_loss(learner, arm, *rows).backward()
+            learner.optimizer.step()
+            learner.average.update_parameters(learner.network)
+
+        no_wait.check(step)
+
+
+def test_every_kind_of_arm_takes_steps_at_the_settings_of_full():
+    s = types.SimpleNamespace(**technique.settings("fixmatch-saa", "full"))
+    s.block, s.num_steps, s.saa_start, s.saa_interval, s.num_points = 2, 4, 2, 2, 1
+    s.num_probed, s.precision = 20, "float32"
+    full = technique.load("fixmatch-saa", tags=TAGS, given={"lab": LAB, "S": s})
+    task = task_of(full, labels=4)
+    for arm in ("supervised strong", "pseudo-label", "FlexMatch"):
+        assert full.run_arm(task, arm, full.choices_of(arm)[0])["accuracy"] >= 0
+    branches = [("FixMatch", 0.001), ("FixMatch + SAA", 0.001), ("FixMatch + random, log", 0.001)]
+    rows = full.with_branches(task, "FixMatch", branches, (0.03, 5e-4, 0.1))
+    assert [row["curve"][-1][0] for row in rows] == [4] * 3
 
 
 # --- a run ----------------------------------------------------------------------------------------

@@ -141,13 +141,13 @@ EXPERIMENT = {
         experiment.test_tuning_does_not_see_test_images,
     ),
     "the student is evaluated": (
-        "return accuracy_of(learner.average.module, *inputs)",
-        "return accuracy_of(learner.network, *inputs)",
+        "return accuracy_of(learner.average.module, *judged)",
+        "return accuracy_of(learner.network, *judged)",
         experiment.test_the_average_is_evaluated_on_the_images_that_were_asked_for,
     ),
     "validation runs are looked at on test images": (
-        "inputs = prepared(getattr(task.dataset, evaluated), task.dataset)",
-        "inputs = prepared(task.dataset.test, task.dataset)",
+        "judged = prepared(judged, task.dataset)",
+        "judged = prepared(task.dataset.test, task.dataset)",
         experiment.test_the_average_is_evaluated_on_the_images_that_were_asked_for,
     ),
     "the best look instead of the last": (
