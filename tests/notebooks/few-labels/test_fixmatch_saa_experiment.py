@@ -458,6 +458,7 @@ def test_no_step_waits_for_the_device(experiment):
             learner.optimizer.zero_grad()
             experiment.step_loss(learner, arm, *rows).backward()
             learner.optimizer.step()
+            learner.average.update_parameters(learner.network)
 
         no_wait.check(step)
 

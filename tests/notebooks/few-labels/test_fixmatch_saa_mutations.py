@@ -177,8 +177,8 @@ EXPERIMENT = {
         experiment.test_the_rate_follows_the_papers_cosine,
     ),
     "the schedule of a branch begins anew": (
-        "lambda k: schedule(first + k), evaluate=look",
-        "lambda k: schedule(k), evaluate=look",
+        "lambda k: schedule(first + k), inputs",
+        "lambda k: schedule(k), inputs",
         experiment.test_a_branch_is_the_run_without_branching,
     ),
     "the worst choice": (
