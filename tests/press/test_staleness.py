@@ -98,8 +98,7 @@ HARMLESS = {  # (file, old, new); an empty old: added at the end
     "comment": ("augment/weak.py", "# Copying whole rows", "# Copying rows"),
     "new function": ("augment/views.py", "", "\n\ndef more(x):\n    return grey(x)\n"),
     "new method of a class that nothing reaches": (
-        "models.py", "class WideResNet(Classifier):",
-        "class WideResNet(Classifier):\n    def more(self): ...\n",
+        "data/download.py", "(RuntimeError):", "(RuntimeError):\n    def more(self): ...\n",
     ),
     "licence of an asset": ("assets/emoji-core.LICENSE.txt", "", "more"),
 }  # fmt: skip
