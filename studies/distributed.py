@@ -155,7 +155,8 @@ def clip(code: ModuleType, S: SimpleNamespace, seed: int, device: torch.device) 
     """Training in the manner of the CLIP chapter: one picture of each of a batch's concepts.
 
     Simpler than the chapter's own: a concept has one caption, its name with all keywords; all
-    pictures of all artists but one are trained on; the learning rate is the middle one of the chapter's choices.
+    pictures of all artists but one are trained on; the learning rate is the middle one of the
+    chapter's choices.
     """
     from labutils.data import emoji
 
