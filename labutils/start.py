@@ -25,7 +25,8 @@ from labutils.progress import log, progress_bar
 class Streams:
     """Independent random streams of one seed: changing how one is used leaves the others alone.
 
-    All are CPU `torch.Generator`s, so that a GPU run draws the same splits and indices.
+    The first three are on the CPU, so that a GPU run draws the same splits and indices; that of
+    augmentation is on the chapter's device, so that no step waits for its draws.
     """
 
     split: torch.Generator
@@ -53,7 +54,9 @@ class Lab:
         children = np.random.SeedSequence(seed).spawn(len(Streams.__dataclass_fields__))
         # 63 bits, since manual_seed takes a signed 64-bit integer
         states = [int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)) for child in children]
-        return Streams(*(torch.Generator().manual_seed(state) for state in states))
+        devices = ("cpu", "cpu", "cpu", self.device)
+        drawn = zip(devices, states, strict=True)
+        return Streams(*(torch.Generator(device).manual_seed(state) for device, state in drawn))
 
     def settings_table(self):
         """All profiles beside the paper, a pandas DataFrame with a row per setting."""

@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from labutils.augment.weak import on_some, per_image, uniform
 
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green, blue, as in torchvision
-OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 
 _CPU_CHUNK = 128  # images that are worked on together: what a core's cache can hold
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+SELECTING = ("cpu",)
+
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Pixels 0..255 to float32 with ``(x / 255 - mean) / std`` per channel.
@@ -101,7 +103,7 @@ def per_image(values: Tensor) -> Tensor:
 
 def selects(images: Tensor) -> bool:
     """Whether work is done for those images only that need it: a GPU would wait to learn which."""
-    return images.device.type == "cpu"
+    return images.device.type in SELECTING
 
 
 def on_some(images: Tensor, mask: Tensor, function: Callable[..., Tensor], *values: Tensor) -> None:

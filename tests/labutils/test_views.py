@@ -1,12 +1,13 @@
 """Two-view augmentation: equal to torchvision for fixed parameters, and in distribution."""
 
+import no_wait
 import numpy as np
 import pytest
 import torch
 from torchvision import transforms
 from torchvision.transforms.v2 import functional as TV
 
-from labutils.augment import views
+from labutils.augment import views, weak
 
 
 def generator(seed=0):
@@ -183,3 +184,36 @@ def test_wrong_input_says_what_was_expected():
     ):  # fmt: skip
         with pytest.raises(ValueError, match="Recipe expects"):
             views.Recipe(**wrong)
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "most"), [(1, 130), (3, 190)])
+def test_views_never_wait_and_launch_few_operators(channels, most):
+    images, draw = (pictures(8, channels) * 255).to(torch.uint8), generator()
+
+    def step():
+        return views.two_views(images, views.Recipe(), draw)
+
+    no_wait.check(step)
+    assert no_wait.operators(step).total() <= most
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_are_the_same_whether_work_is_saved_or_not(channels, monkeypatch):
+    images = pictures(150, channels)
+    saved = torch.cat(views.two_views(images, views.Recipe(), generator()))
+    monkeypatch.setattr(weak, "SELECTING", ())
+    assert torch.equal(torch.cat(views.two_views(images, views.Recipe(), generator())), saved)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gpu_makes_the_views_of_the_cpu(channels):
+    images = pictures(64, channels)
+    ours = views.random_view(images.cuda(), views.Recipe(), generator())
+    torch.testing.assert_close(
+        ours.cpu(), views.random_view(images, views.Recipe(), generator()), atol=1e-4, rtol=0
+    )
+    assert views.random_view(images.cuda(), views.Recipe(), torch.Generator("cuda")).is_cuda

@@ -97,9 +97,7 @@ HARMLESS = {  # (file, old, new); an empty old: added at the end
     "docstring": ("augment/weak.py", "Random crop after", "A random crop after"),
     "comment": ("augment/weak.py", "# Copying whole rows", "# Copying rows"),
     "new function": ("augment/views.py", "", "\n\ndef more(x):\n    return grey(x)\n"),
-    "new method of a class that nothing reaches": (
-        "data/download.py", "(RuntimeError):", "(RuntimeError):\n    def more(self): ...\n",
-    ),
+    "new class": ("models.py", "", "\n\nclass More(Classifier):\n    def more(self): ...\n"),
     "licence of an asset": ("assets/emoji-core.LICENSE.txt", "", "more"),
 }  # fmt: skip
 
@@ -107,8 +105,8 @@ REAL = {  # the same, and who must see it
     "cosine uses pi/2": ("training.py", "math.pi * phase", "math.pi / 2 * phase",
                          CHAPTERS - {"fixmatch-saa"}),
     "wider cnn-tiny": ("models.py", "(in_channels, 32, 7", "(in_channels, 48, 7", TINY),
-    "order of the jitter": ("augment/views.py", "len(OPERATIONS)).argsort(1)",
-                            "len(OPERATIONS)).argsort(1, descending=True)", VIEWS),
+    "order of the jitter": ("augment/views.py", "draws[6:10].argsort(0)",
+                            "draws[6:10].argsort(0, descending=True)", VIEWS),
     "default of knn": ("evaluation.py", "temperature: float = 0.1", "temperature: float = 0.2",
                        {"simclrv2"}),
     "seed of the streams": ("start.py", "SeedSequence(seed)", "SeedSequence(seed + 1)", CHAPTERS),

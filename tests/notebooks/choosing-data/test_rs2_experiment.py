@@ -50,12 +50,12 @@ def experiment():
     return technique.load("rs2", tags=TAGS, given={"lab": LAB, "S": small_settings()})
 
 
-def tiny_dataset(test_seed=1, sizes=(200, 60, 240)):
+def tiny_dataset(test_seed=1, sizes=(200, 60, 240), width=28):
     """200 training, 60 validation and 240 test images of noise in ten classes."""
     splits = []
     for n, seed in zip(sizes, (0, 2, test_seed), strict=True):
         generator = torch.Generator().manual_seed(seed)
-        shape = (n, 1, 28, 28)
+        shape = (n, 1, width, width)
         images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
         labels = (torch.arange(n) % 10)[torch.randperm(n, generator=generator)]
         splits.append(data.Images(images, labels))
@@ -528,7 +528,7 @@ def test_a_step_never_waits_for_the_host(experiment):
 def test_every_arm_takes_two_steps_at_the_settings_of_full():
     experiment, s = experiment_at("full")
     s.batch_size, s.num_rounds, s.scoring_epochs = 10, 2, 1
-    dataset = tiny_dataset(sizes=(20, 10, 20))
+    dataset = tiny_dataset(sizes=(20, 10, 20), width=8)
     scores = experiment.score_examples(0, dataset, s.scoring_rate)
     settings = experiment.settings_of(experiment.ARMS, 0.5, {})
     rows = experiment.compare(0, dataset, 0.5, 2, settings, scores, looks={1})
