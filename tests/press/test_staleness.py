@@ -88,6 +88,7 @@ HARMLESS = {  # (file, old, new); an empty old: added at the end
     "one more data set": ("data/images.py", "SOURCES = {", 'SOURCES = {\n    "stl10": None,'),
     "one more model": ("models.py", '    "cnn-tiny":', '    "mlp": TinyCNN,\n    "cnn-tiny":'),
     "column title of the claims": ("claims.py", '"whose":', '"who":'),
+    "steps before a graph is recorded": ("capture.py", "WARM_UP = 3", "WARM_UP = 4"),
     "encoding of a kept result": ("kept.py", '["array", ', '["numpy", '),
     "level of the verdicts": ("statistics.py", "LEVEL = 0.05", "LEVEL = 0.01"),
     "colour of figures": ("plots.py", "#0072B2", "#0072B3"),
