@@ -24,7 +24,7 @@ DATA = emoji.load()
 WHITE = emoji.on_background(DATA.rgba, torch.tensor([255, 255, 255]))
 FAMILY = torch.tensor([concept.family for concept in DATA.concepts])
 LAB = types.SimpleNamespace(
-    device=torch.device("cpu"), seeds=(0, 1), streams=lambda seed: Lab.streams(None, seed)
+    device=torch.device("cpu"), seeds=(0, 1), streams=lambda seed: Lab.streams(LAB, seed)
 )
 MADE = ("TOKENIZER", "CAPTIONS", "IN_TEMPLATES", "NAMES", "KIND", "LOG_PRIOR", "choices")
 
