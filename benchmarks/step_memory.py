@@ -99,17 +99,17 @@ def contrastive(shape: dict, output: int, batch: int) -> dict:
 
 
 def image_text(settings: dict) -> dict:
-    """One step of CLIP with both transformers."""
+    """One step of CLIP."""
     chapter, s = technique.load("clip"), settings
     vocabulary = s["merges"] + 514  # bytes, bytes at the end of a word, start and end of text
     model = chapter.CLIP(
-        chapter.VisionTransformer(s["size"], **s["image_tower"], output=s["output"]),
-        chapter.TextTransformer(vocabulary, s["context"], **s["text_tower"], output=s["output"]),
+        chapter.ConvTower(32, s["main_widths"], s["output"]),
+        chapter.BagOfTokens(vocabulary, s["text_width"], s["output"]),
     )
 
     def loss(count):
         tokens = torch.zeros(count, s["context"], dtype=torch.long)
-        return chapter.clip_loss(*model(images(count, s["size"]), tokens))
+        return chapter.clip_loss(*model(images(count, 32), tokens))
 
     return step_memory([model], loss, max(s["batch"], *s["batches"]), 16)  # AdamW: two moments
 
@@ -120,7 +120,7 @@ def measure() -> dict:
     wide = simclr["teacher"] | {"widths": [2 * w for w in simclr["teacher"]["widths"]]}
     per_label = 1 + 2 * fixmatch["unlabelled_ratio"]  # a weak and a strong view of the unlabelled
     steps = {
-        "clip: both transformers": image_text(clip),
+        "clip": image_text(clip),
         "simclrv2: twice the width": contrastive(
             wide, simclr["output"], simclr["pretraining_batch"]
         ),
