@@ -44,7 +44,7 @@ PADDING = 2
 EPOCHS = 10  # of the training that says what each model is worth
 LEARNING_RATE = 0.1
 # Steps of one repetition: some tenths of a second for ours, enough to average for the peer.
-STEPS = {"cnn-tiny": (200, 20), "cnn": (40, 15), "resnet-16-32-64": (20, 12)}
+STEPS = {"cnn-tiny": (200, 20), "resnet-16-32-64": (20, 12)}
 REPETITIONS = 9
 
 

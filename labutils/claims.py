@@ -9,28 +9,25 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-
-import numpy as np
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
 
 from labutils import formats
-from labutils.statistics import DIRECTIONS, Interval, Verdict, corrected, judge, paired_interval
+from labutils.statistics import DIRECTIONS, Interval, Verdict, corrected, judge, mean_interval
 
 SCHEMA = 2
 SOURCES = ("paper", "ours")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-class LedgerError(ValueError):
-    """A claim or number that cannot be recorded; the message says what to change."""
-
-
 class RecordError(ValueError):
-    """A stored record that cannot be used; the message says which file and field, and why."""
+    """A claim, number or stored record that cannot be used; the message says where, and why."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,36 @@ class Claim:
     @property
     def difference(self) -> Interval | None:
         """Interval of the mean difference, at 90 % for an equivalence; None for one seed."""
-        first, second = (self.values[arm] for arm in self.arms)
-        if len(first) == 1:
+        if len(self.differences) == 1:
             return None
-        return paired_interval(first, second, 0.9 if self.direction == "equivalent" else 0.95)
+        return mean_interval(self.differences, 0.9 if self.direction == "equivalent" else 0.95)
+
+    def check(self, num_seeds: int, place: str) -> None:
+        """Raise RecordError for a field that makes no sense; `place` stands before its name."""
+
+        def expect(good, field: str, expected: str) -> None:
+            _expect(good, f"{place}{field}", expected, getattr(self, field))
+
+        expect(self.source in SOURCES, "source", f"one of {SOURCES}")
+        where = self.source == "ours" or self.where.strip()
+        expect(where, "where", "where the paper makes the claim (section, figure)")
+        expect(self.direction in DIRECTIONS, "direction", f"one of {DIRECTIONS}")
+        margin = self.direction != "equivalent" or self.margin > 0
+        expect(margin, "margin", "a margin above 0 for an equivalence")
+        arms = len(self.arms) == 2 and set(self.arms) == set(self.values)
+        expect(arms, "arms", "two names, those of values")
+        paper = self.paper is None or (
+            _finite(self.paper.get("value")) and str(self.paper.get("source", "")).strip()
+        )
+        expect(paper, "paper", "a finite value and its source (table, figure)")
+        for arm, sample in self.values.items():
+            good = isinstance(sample, list) and len(sample) == num_seeds
+            good = good and all(map(_finite, sample))
+            expected = f"a finite number for each of {num_seeds} seeds"
+            _expect(good, f"{place}values.{arm}", expected, sample)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Record:
     """What one run of a notebook measured. Written, read and checked here and nowhere else.
 
@@ -82,10 +102,10 @@ class Record:
     seeds: list[int]
     settings: dict
     environment: dict
-    claims: list[Claim]
-    numbers: dict
-    finished: str
-    duration_s: float
+    claims: list[Claim] = field(default_factory=list)
+    numbers: dict = field(default_factory=dict)
+    finished: str = ""
+    duration_s: float = 0.0
     peak_memory_mb: float | None = None
     peak_gpu_memory_mb: float | None = None
     title: str = ""
@@ -134,9 +154,19 @@ class Record:
         """Read what `to_json` wrote. Raises RecordError, in which `name` stands for the file."""
         try:
             content = json.loads(text)
+            found = content.get("schema") if isinstance(content, dict) else content
+            _expect(found == SCHEMA, "schema", SCHEMA, found)
+            _check_fields(cls, content, "")
+            for place, claim in enumerate(content["claims"]):
+                _check_fields(Claim, claim, f"claims[{place}].")
+                Claim(**claim).check(len(content["seeds"]), f"claims[{place}].")
+            for key, number in content["numbers"].items():
+                good = isinstance(number, dict) and _finite(number.get("value"))
+                _expect(good, f"numbers.{key}", "a finite value and its unit", number)
         except ValueError as error:
-            raise RecordError(f"{name} is not a record: {error}") from None
-        _check(content, name)
+            raise RecordError(
+                f"{name} is not a record: {error}; restore it, or delete it and run again"
+            ) from None
         claims = [Claim(**claim) for claim in content.pop("claims")]
         return cls(claims=claims, **content)
 
@@ -146,94 +176,43 @@ class Record:
         return cls.from_json(Path(path).read_text(encoding="utf-8"), str(path))
 
 
-# What each field holds; None may stand in those of OPTIONAL.
-NUMBER = (int, float)
-RECORD_FIELDS = {
-    "notebook": str, "profile": str, "seeds": list, "settings": dict, "environment": dict,
-    "claims": list, "numbers": dict, "finished": str, "duration_s": NUMBER,
-    "peak_memory_mb": NUMBER, "peak_gpu_memory_mb": NUMBER, "title": str, "fingerprint": str,
-    "code": dict, "not_merged": list, "schema": int,
-}  # fmt: skip
-CLAIM_FIELDS = {
-    "id": str, "statement": str, "source": str, "primary": bool, "where": str, "arms": list,
-    "direction": str, "margin": NUMBER, "unit": str, "values": dict, "paper": dict,
-}  # fmt: skip
-OPTIONAL = {"peak_memory_mb", "peak_gpu_memory_mb", "fingerprint", "paper"}
+def _check_fields(kind: type, content, place: str) -> None:
+    """Raise RecordError unless a dict has the fields of a dataclass, with values of their types."""
+    hints = get_type_hints(kind)
+    expected = f"the fields {', '.join(hints)}"
+    _expect(isinstance(content, dict), place.rstrip("."), expected, content)
+    for name in sorted(set(content) ^ set(hints)):
+        _expect(False, f"{place}{name}", expected, list(content))
+    for name, hint in hints.items():
+        kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        kinds = tuple((int, float) if k is float else get_origin(k) or k for k in kinds)
+        _expect(isinstance(content[name], kinds), f"{place}{name}", hint, content[name])
 
 
-def _check(content, name: str) -> None:
-    """Raise RecordError unless the content of a file has the fields of a Record."""
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise RecordError(f"{name}, schema: expected {SCHEMA}, found {found!r}; run it again")
-    _check_fields(content, RECORD_FIELDS, name, "")
-    for number, claim in enumerate(content["claims"]):
-        where = f"claims[{number}]"
-        _check_fields(claim, CLAIM_FIELDS, name, f"{where}.")
-        _expect(claim["source"] in SOURCES, name, f"{where}.source", SOURCES, claim["source"])
-        good = claim["direction"] in DIRECTIONS
-        _expect(good, name, f"{where}.direction", DIRECTIONS, claim["direction"])
-        good = len(claim["arms"]) == 2 and set(claim["arms"]) == set(claim["values"])
-        _expect(good, name, f"{where}.arms", "two names, those of values", claim["arms"])
-        for arm, sample in claim["values"].items():
-            good = isinstance(sample, list) and len(sample) == len(content["seeds"])
-            good = good and all(isinstance(v, NUMBER) and math.isfinite(v) for v in sample)
-            _expect(good, name, f"{where}.values.{arm}", "a finite number per seed", sample)
-    for key, number in content["numbers"].items():
-        value = number.get("value") if isinstance(number, dict) else None
-        good = isinstance(value, NUMBER) and math.isfinite(value)
-        _expect(good, name, f"numbers.{key}", "a value and its unit", number)
+def _finite(value) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _check_fields(content, kinds: Mapping, name: str, prefix: str) -> None:
-    _expect(isinstance(content, dict), name, prefix.rstrip("."), "an object", content)
-    odd = sorted(set(content) ^ set(kinds))
-    _expect(not odd, name, f"{prefix}{odd and odd[0]}", f"the fields {', '.join(kinds)}", odd)
-    for key, kind in kinds.items():
-        good = isinstance(content[key], kind) or (content[key] is None and key in OPTIONAL)
-        _expect(good, name, f"{prefix}{key}", kind, content[key])
-
-
-def _expect(good, name: str, place: str, expected, found) -> None:
+def _expect(good, place: str, expected, found) -> None:
     if not good:
-        raise RecordError(
-            f"{name}, {place}: expected {expected}, found {str(found)[:80]!r}; restore the file, "
-            "or delete it and run the notebook again"
-        )
+        raise RecordError(f"{place}: expected {expected}, found {found!r:.80}")
 
 
-class Ledger:
-    """Collects a notebook's numbers and claims; `save` writes them as one record."""
+class Ledger(Record):
+    """The record of a run that goes on: collects its numbers and claims; `save` writes it."""
 
-    def __init__(
-        self,
-        notebook: str,
-        profile: str,
-        seeds: Sequence[int],
-        settings: Mapping,
-        environment: Mapping,
-    ):
+    def __init__(self, *head):
+        super().__init__(*head)
         self._started = perf_counter()
-        self._head: dict = {
-            "notebook": notebook,
-            "profile": profile,
-            "seeds": list(seeds),
-            "settings": dict(settings),
-            "environment": dict(environment),
-        }
-        self.claims: dict[str, Claim] = {}
-        self.numbers: dict[str, dict] = {}
-        self.peak_gpu_memory_mb: int | None = None
 
     def number(self, name: str, value: float, unit: str = "") -> float:
         """Record a measured number under `name` and make it quotable in prose as {glue:text}`name`.
 
-        Returns the value. Raises LedgerError if the name is not kebab-case or the value not finite.
+        Returns the value. Raises RecordError if the name is not kebab-case or the value not finite.
         """
-        _check_name(name)
+        _expect(NAME.fullmatch(name), "name", "lower-case words, digits and hyphens", name)
         value = value.item() if hasattr(value, "item") else value
-        if not math.isfinite(value):
-            raise LedgerError(f"number {name!r} is {value}; only finite numbers are recorded")
+        _expect(_finite(value), f"number {name!r}", "a finite number", value)
         self.numbers[name] = {"value": value, "unit": unit}
         _glue(name, value)
         return value
@@ -261,73 +240,33 @@ class Ledger:
         margin: see `labutils.statistics.judge`. paper: {"value": ..., "unit": ..., "source": ...},
         or None where it gives none.
 
-        Raises LedgerError when anything is missing; a paper value without its source is refused.
+        Raises RecordError when anything is missing; a paper value without its source is refused.
         """
-        _check_name(name)
-        problem = self._problem(name, source, values, direction, margin, where, paper)
-        if problem:
-            raise LedgerError(f"claim {name!r}{problem}")
-        (first, second) = values
-        self.claims[name] = Claim(
-            name, statement, source, primary, where, [first, second], direction, float(margin),
-            unit, {arm: [float(v) for v in sample] for arm, sample in values.items()},
-            dict(paper) if paper else None,
+        _expect(NAME.fullmatch(name), "name", "lower-case words, digits and hyphens", name)
+        names = [claim.id for claim in self.claims]
+        _expect(name not in names, f"claim {name!r}", "a name that no other claim has", name)
+        claim = Claim(
+            name, statement, source, primary, where, list(values), direction, float(margin), unit,
+            {arm: [float(v) for v in sample] for arm, sample in values.items()},
+            None if paper is None else dict(paper),
         )  # fmt: skip
-
-    def _problem(self, name, source, values, direction, margin, where, paper) -> str | None:
-        """What is wrong with a claim, to be read after its name."""
-        seeds = len(self._head["seeds"])
-        if name in self.claims:
-            return " is already in the ledger; names are unique"
-        if source not in SOURCES:
-            return f": source {source!r} is not one of {SOURCES}"
-        if direction not in DIRECTIONS:
-            return f": direction {direction!r} is not one of {DIRECTIONS}"
-        if source == "paper" and not where.strip():
-            return ": say where the paper makes it (section, figure)"
-        if len(values) != 2:
-            return f" compares two arms, got {list(values)}"
-        if direction == "equivalent" and margin <= 0:
-            return ": an equivalence needs a margin above 0"
-        if paper is not None and not str(paper.get("source", "")).strip():
-            return ": the paper's value needs its source (table, figure)"
-        if paper is not None and not math.isfinite(paper.get("value", math.nan)):
-            return f": the paper's value must be a finite number: {paper}"
-        for arm, sample in values.items():
-            if len(sample) != seeds:
-                return f", arm {arm!r}: {len(sample)} values for {seeds} seeds"
-            if not np.isfinite(sample).all():
-                return f", arm {arm!r}: {sample} holds NaN or infinity"
-        return None
-
-    def table(self):
-        """The claims recorded so far as a pandas DataFrame: see `Record.table`."""
-        return self.record().table()
-
-    def record(self) -> Record:
-        """What `save` writes. The engine adds title, code and memory, and replaces the seconds."""
-        return Record(
-            **self._head,
-            claims=list(self.claims.values()),
-            numbers=dict(self.numbers),
-            finished=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            duration_s=round(perf_counter() - self._started, 1),
-            peak_gpu_memory_mb=self.peak_gpu_memory_mb,
-        )
+        claim.check(len(self.seeds), f"claim {name!r}, ")
+        self.claims.append(claim)
 
     def save(self, folder: Path) -> Path:
         """Write NOTEBOOK.PROFILE.json under `folder` (or $LABUTILS_RESULTS) atomically.
 
-        Returns the path. Raises LedgerError if the record would hold NaN or infinity.
+        The engine adds title, code and memory, and replaces the seconds. Returns the path. Raises
+        RecordError if the record would hold NaN or infinity.
         """
         folder = Path(os.environ.get("LABUTILS_RESULTS") or folder)
-        path = folder / f"{self._head['notebook']}.{self._head['profile']}.json"
+        path = folder / f"{self.notebook}.{self.profile}.json"
+        self.finished = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.duration_s = round(perf_counter() - self._started, 1)
         try:
-            text = self.record().to_json()
+            text = self.to_json()
         except (TypeError, ValueError) as error:
-            raise LedgerError(
-                f"the record of {self._head['notebook']} is not JSON: {error}"
-            ) from error
+            raise RecordError(f"the record of {self.notebook} is not JSON: {error}") from error
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".tmp")
         scratch.write_text(text, encoding="utf-8")
@@ -335,25 +274,16 @@ class Ledger:
         return path
 
 
-def _check_name(name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise LedgerError(f"{name!r} is not a name of lower-case words, digits and hyphens")
-
-
 def _glue(name: str, value) -> None:
     """Store `value` in the notebook's output under `name`, as myst-nb's `glue` role reads it.
 
     Done here because importing myst_nb would pull a documentation builder into every Colab run.
     """
-    try:
-        from IPython.core.interactiveshell import InteractiveShell
-        from IPython.display import display
-    except ImportError:
-        return
-    if not InteractiveShell.initialized():
+    ipython = sys.modules.get("IPython")
+    if ipython is None or ipython.get_ipython() is None:  # not in a notebook
         return
     prefix = "application/papermill.record/"
-    display(
+    ipython.display.display(
         {prefix + "text/plain": repr(value)},
         raw=True,
         metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},

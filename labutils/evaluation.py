@@ -54,50 +54,43 @@ def accuracy_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
 
 def linear_probe(
-    features: Tensor,
-    labels: Tensor,
-    *,
-    num_classes: int | None = None,
-    strength: float = 1.0,
-    standardise: bool = True,
-    max_iterations: int = 1000,
+    features: Tensor, labels: Tensor, *, num_classes: int | None = None, strength: float = 1.0
 ) -> Callable[[Tensor], Tensor]:
     """Fit multinomial logistic regression (scikit-learn, L-BFGS); return features -> logits.
 
     features: float ``(N, d)``; labels: int64 ``(N,)`` in 0..num_classes-1 (default: the largest
     label + 1). A class without an example is never predicted (its logit is -inf). strength:
-    scikit-learn's ``C``, the inverse of the L2 penalty on the sum of the losses. standardise: scale
-    every feature by its mean and standard deviation over these examples (a constant feature is only
-    shifted).
+    scikit-learn's ``C``, the inverse of the L2 penalty on the sum of the losses. Every feature is
+    scaled by its mean and standard deviation over these examples (a constant one is only shifted).
 
-    Raises ValueError for shapes that do not fit, features that are not finite, or a single class.
+    Raises ValueError for shapes that do not fit, features that are not finite, labels out of range,
+    or a single class.
     """
     from sklearn.linear_model import LogisticRegression
 
     _check(features, labels)
-    present = labels.unique()
-    num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
-    if len(present) < 2 or int(labels.min()) < 0 or int(labels.max()) >= num_classes:
+    size = int(labels.max()) + 1 if num_classes is None else num_classes
+    if int(labels.min()) < 0 or int(labels.max()) >= size:
         raise ValueError(
-            f"linear_probe expects labels of at least 2 classes in 0..{num_classes - 1}, "
-            f"got {present.tolist()}"
+            f"linear_probe expects labels in 0..{size - 1}, got {labels.unique().tolist()}"
         )
     features = features.detach().float()
-    mean, std = torch.zeros_like(features[0]), torch.ones_like(features[0])
-    if standardise:
-        mean, std = features.mean(0), features.std(0, correction=0)
-        std = torch.where(std > 1e-6, std, 1.0)
-    inputs = ((features - mean) / std).cpu().double().numpy()
-    model = LogisticRegression(C=strength, max_iter=max_iterations)
-    model.fit(inputs, labels.cpu().numpy())
-    rows, shift = model.coef_, model.intercept_
-    if len(present) == 2:  # scikit-learn keeps one row for two classes
-        rows, shift = np.concatenate([-rows, rows]) / 2, np.concatenate([-shift, shift]) / 2
-    weight = features.new_zeros(num_classes, features.shape[1])
-    bias = features.new_full((num_classes,), -torch.inf)  # a class never seen is never predicted
-    weight[present] = torch.from_numpy(rows).float().to(weight.device)
-    bias[present] = torch.from_numpy(shift).float().to(bias.device)
-    return lambda features: ((features.float() - mean) / std) @ weight.T + bias
+    mean, std = features.mean(0), features.std(0, correction=0)
+    std = torch.where(std > 1e-6, std, 1.0)
+
+    def scaled(features: Tensor) -> np.ndarray:
+        return ((features.float() - mean) / std).cpu().double().numpy()
+
+    model = LogisticRegression(C=strength, max_iter=1000)
+    model.fit(scaled(features), labels.cpu().numpy())
+
+    def logits(features: Tensor) -> Tensor:
+        result = mean.new_full((len(features), size), -torch.inf)
+        found = torch.from_numpy(model.predict_log_proba(scaled(features)))
+        result[:, model.classes_] = found.to(result)
+        return result
+
+    return logits
 
 
 def _check(features: Tensor, labels: Tensor) -> None:

@@ -5,23 +5,25 @@ notebook that it uses, and its arguments. An edited cell or other data therefore
 result. Files hold plain values only and are read without executing code.
 """
 
+import contextlib
+import copyreg
 import dataclasses
 import dis
 import hashlib
 import os
 import pathlib
 import pickle
-import re
 import sys
 import types
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 NAMED = (torch.dtype, torch.device, torch.Size, np.dtype, range, slice, pathlib.PurePath)
+OF_PACKAGES = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, np.ufunc)
 
 
 class NotKept(TypeError):
@@ -66,50 +68,51 @@ def _digest(value, known: dict, path: list[int]) -> bytes:
     return digest.digest()
 
 
-# The parts of an object by its kind; `_parts` has the rest.
-_PARTS: dict = {
-    (list, tuple): list,
-    (dict,): lambda v: [part for item in v.items() for part in item],
-    (set, frozenset): lambda v: sorted(v, key=repr),
-    (torch.Generator,): lambda v: [v.get_state()],
-    (np.random.Generator,): lambda v: [v.bit_generator.state],
-    (types.SimpleNamespace,): lambda v: [vars(v)],
-    (types.MethodType,): lambda v: [v.__func__, v.__self__],
-    (types.ModuleType,): lambda v: [v.__name__],
-    (staticmethod, classmethod): lambda v: [v.__func__],
-    (property,): lambda v: [v.fget, v.fset],
-    (re.Pattern,): lambda v: [v.pattern, v.flags],
-    # as decorators of a function
-    (torch.no_grad, torch.inference_mode): lambda v: [getattr(v, "mode", True)],
-}
-
-
 def _parts(value):
     """What an object consists of, as a sequence of simpler ones."""
     if hasattr(type(value), "identity_parts"):
         return value.identity_parts()
-    for kinds, parts in _PARTS.items():
-        if isinstance(value, kinds):
-            return parts(value)
-    if isinstance(value, nn.Module):
-        own = [type(module) for module in value.modules() if _own(type(module))]
-        return [own, repr(value), value.training, dict(value.state_dict())]
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, dict):
+        return [part for item in value.items() for part in item]
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    if isinstance(value, staticmethod | classmethod):
+        return [value.__func__]
+    if isinstance(value, property):
+        return [value.fget, value.fset]
+    if isinstance(value, types.CodeType):
+        return [value.co_code, value.co_names, value.co_varnames, value.co_consts]
     if isinstance(value, types.FunctionType) and _own(value):
         return _parts_of_function(value)
     if isinstance(value, type) and _own(value):
         return [value.__qualname__, *value.__bases__, *_parts_of_class(value)]
-    if isinstance(value, types.FunctionType | types.BuiltinFunctionType | type | np.ufunc):
-        return [getattr(value, "__module__", ""), getattr(value, "__qualname__", repr(value))]
-    if _own(type(value)):
-        return [type(value), vars(value)]
-    if dataclasses.is_dataclass(value):
-        return [getattr(value, field.name) for field in dataclasses.fields(value)]
-    raise NotKept(f"{type(value).__module__}.{type(value).__qualname__}")
+    if isinstance(value, OF_PACKAGES):
+        return [getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)]
+    return _parts_of_object(value)
 
 
 def _own(value) -> bool:
     """Whether a function or class is the notebook's own, so that its code can change under us."""
     return value.__module__ == "__main__" or "<locals>" in value.__qualname__
+
+
+def _parts_of_function(function):
+    names = sorted(set(_global_names(function.__code__)))
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    used = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    return [function.__code__, function.__defaults__, function.__kwdefaults__, cells, used]
+
+
+def _global_names(code):
+    """Yield the names that a code object and everything inside it look up as globals."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)
 
 
 def _parts_of_class(kind):
@@ -123,33 +126,16 @@ def _parts_of_class(kind):
     ]
 
 
-def _parts_of_function(function):
-    code = function.__code__
-    names = sorted(set(_global_names(code)))
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    used = {name: function.__globals__[name] for name in names if name in function.__globals__}
-    return [*_parts_of_code(code), function.__defaults__, function.__kwdefaults__, cells, used]
-
-
-def _parts_of_code(code):
-    nested = [c for c in code.co_consts if isinstance(c, types.CodeType)]
-    constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
-    return [
-        code.co_code, code.co_names, code.co_varnames, constants, *map(_parts_of_code, nested)
-    ]  # fmt: skip
-
-
-def _global_names(code):
-    """Yield the names that a code object and everything inside it look up as globals."""
-    instructions = list(dis.get_instructions(code))
-    own = {i.argval for i in instructions if i.opname == "STORE_NAME"}  # of a class body
-    for instruction in instructions:
-        name, looked_up = instruction.argval, instruction.opname
-        if looked_up == "LOAD_GLOBAL" or (looked_up == "LOAD_NAME" and name not in own):
-            yield name
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
+def _parts_of_object(value):
+    """Class and state, as pickle would take the object apart."""
+    reduce = copyreg.dispatch_table.get(type(value))
+    with contextlib.suppress(Exception):
+        parts = reduce(value) if reduce else value.__reduce_ex__(4)
+        if not isinstance(parts, str):
+            return [*parts[:3], *(list(items or ()) for items in parts[3:5])]  # of a container
+        if not _own(value):
+            return [value.__module__, parts]
+    raise NotKept(f"{type(value).__module__}.{type(value).__qualname__}")
 
 
 # --- files ----------------------------------------------------------------------------------------

@@ -55,54 +55,13 @@ class TinyCNN(Classifier):
         return F.relu(self.bn(self.hidden(x)))
 
 
-class CNN(Classifier):
-    """A plain convolutional network: three 3x3 convolutions with stride 2, then global average."""
-
-    def __init__(self, in_channels: int, num_classes: int, widths: tuple[int, ...] = (32, 64, 128)):
-        super().__init__()
-        layers: list[nn.Module] = []
-        for width in widths:
-            layers += [
-                nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            ]
-            in_channels = width
-        self.layers = nn.Sequential(*layers)
-        self.classifier = nn.Linear(in_channels, num_classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.layers(x).mean(dim=(2, 3))
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016, Figure 2)."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.downsample = None
-        if stride != 1 or in_channels != out_channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)) + shortcut)
-
-
 class ResNet(Classifier):
     """Residual network with a 3x3 stem and no max-pooling (He et al. 2016, for small images).
 
-    ``widths[i]`` channels in stage ``i`` with ``blocks`` blocks each; every stage but the first
-    halves the resolution, and so does the stem when ``stem_stride`` is 2. Names of the parameters
-    are those of torchvision's ``resnet18``, except that the last layer is called ``classifier``.
+    ``widths[i]`` channels in stage ``i`` with ``blocks`` blocks each (two 3x3 convolutions and a
+    shortcut, their Figure 2); every stage but the first halves the resolution, and so does the stem
+    when ``stem_stride`` is 2. Blocks, and the names of the parameters, are those of torchvision's
+    ``resnet18``, except that the last layer is called ``classifier``.
     """
 
     def __init__(
@@ -113,6 +72,8 @@ class ResNet(Classifier):
         blocks: int,
         stem_stride: int,
     ):
+        from torchvision.models.resnet import BasicBlock, conv1x1  # two seconds to import
+
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, stem_stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
@@ -121,8 +82,12 @@ class ResNet(Classifier):
         for stage, width in enumerate(widths, start=1):
             layer = nn.Sequential()
             for block in range(blocks):
-                stride = 2 if stage > 1 and block == 0 else 1
-                layer.append(BasicBlock(channels, width, stride))
+                stride, shortcut = 2 if stage > 1 and block == 0 else 1, None
+                if stride > 1 or channels != width:
+                    shortcut = nn.Sequential(
+                        conv1x1(channels, width, stride), nn.BatchNorm2d(width)
+                    )
+                layer.append(BasicBlock(channels, width, stride, shortcut))
                 channels = width
             self.add_module(f"layer{stage}", layer)
         self.classifier = nn.Linear(channels, num_classes)
@@ -186,7 +151,6 @@ class WideResNet(Classifier):
 
 MODELS: dict[str, Callable[[int, int], Classifier]] = {
     "cnn-tiny": TinyCNN,
-    "cnn": CNN,
     "resnet-16-32-64": lambda c, k: ResNet(c, k, widths=(16, 32, 64), blocks=1, stem_stride=2),
     "wrn-28-2": lambda c, k: WideResNet(28, 2, c, k),
     "resnet18": lambda c, k: ResNet(c, k, widths=(64, 128, 256, 512), blocks=2, stem_stride=1),

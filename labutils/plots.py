@@ -1,5 +1,7 @@
 """One look for all figures of the book."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -23,22 +25,7 @@ def use_style() -> None:
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     set_matplotlib_formats("svg", dpi=200)  # of what is drawn as pixels
-    plt.rcParams.update(
-        {
-            "figure.figsize": (7.0, 3.6),
-            "figure.constrained_layout.use": True,
-            "figure.facecolor": "white",
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.25,
-            "grid.linewidth": 0.6,
-            "legend.frameon": False,
-            "lines.linewidth": 1.8,
-            "svg.hashsalt": "learning-from-less",  # the same figure gives the same file
-        }
-    )
+    plt.style.use(Path(__file__).parent / "assets" / "book.mplstyle")
 
 
 def mean_line(ax, x, samples, **style) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,12 +71,9 @@ class Lab:
         mounted drive, say). Profile, settings and code are part of the path, so that a run never
         continues from what other settings or other code had written.
         """
-        folder = os.environ.get("LABUTILS_CHECKPOINTS")
-        return (
-            Path(folder).expanduser() / f"{self.name}-{self.profile}-{self._key}" / f"{run}.pt"
-            if folder
-            else None
-        )
+        if not (folder := os.environ.get("LABUTILS_CHECKPOINTS")):
+            return None
+        return Path(folder).expanduser() / f"{self.name}-{self.profile}-{self._key}" / f"{run}.pt"
 
     def map(self, function: Callable, arguments: Iterable[tuple], description: str) -> list:
         """`[function(*job) for job in arguments]` with a progress bar; results in this order.
@@ -157,11 +155,7 @@ def start(
     profile = os.environ.get("LABUTILS_PROFILE") or profile
     chosen = _column(settings, profile)
     seeds = tuple(range(chosen["num_seeds"])) if seeds is None else tuple(seeds)
-    if (
-        not seeds
-        or len(set(seeds)) < len(seeds)
-        or not all(isinstance(s, int) and s >= 0 for s in seeds)
-    ):
+    if not seeds or len(set(seeds)) < len(seeds) or any(type(s) is not int or s < 0 for s in seeds):
         raise ValueError(f"seeds must be distinct integers >= 0, got {list(seeds)}")
 
     device = torch.device(
@@ -178,7 +172,7 @@ def start(
     environment = _environment(device)
     code = os.environ.get("LABUTILS_CODE") or package_digest()  # the engine knows the notebook's
     key = hashlib.sha256(json.dumps([code, chosen], sort_keys=True).encode()).hexdigest()[:12]
-    ledger = Ledger(notebook, profile, seeds, chosen, environment)
+    ledger = Ledger(notebook, profile, list(seeds), chosen, environment)
     print(
         f"{notebook} | profile {profile} | seeds {', '.join(map(str, seeds))} | "
         f"{environment['device']} | torch {environment['torch']}, labutils {__version__}, Python {environment['python']}"  # noqa: E501
@@ -229,26 +223,15 @@ def _run(function: Callable, job: tuple, file: Path | None, device: str):
 
 
 def _environment(device: torch.device) -> dict[str, str]:
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = f"{device.type} ({_processor()}, {torch.get_num_threads()} threads)"
-    versions = {p: metadata.version(p) for p in ("torch", "torchvision", "numpy")}
+    # platform.processor() is empty on most Linux systems
+    file = Path("/proc/cpuinfo")
+    found = re.search("model name.*: (.*)", file.read_text()) if file.exists() else None
+    processor = found[1] if found else platform.processor() or platform.machine()
+    name = f"{device.type} ({processor}, {torch.get_num_threads()} threads)"
     return {
         "python": platform.python_version(),
-        **versions,
+        **{package: metadata.version(package) for package in ("torch", "torchvision", "numpy")},
         "labutils": __version__,
-        "device": name,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else name,
         "platform": f"{platform.system()}-{platform.machine()}",
     }
-
-
-def _processor() -> str:
-    """The processor's own name; platform.processor() is empty on most Linux systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -91,7 +91,8 @@ def judge(differences: Sequence[float], direction: str, margin: float = 0.0) -> 
         sample = sample if direction == "greater" else -sample
         holds, fails = 2 * _p_above(sample, margin), 2 * _p_above(-sample, -margin)
     p = min(holds, fails, 1.0)
-    return Verdict(_decide(p, holds < fails), p, p)
+    decided = "reproduced" if holds < fails else "not reproduced"
+    return Verdict(decided if p < LEVEL else "inconclusive", p, p)
 
 
 def corrected(verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
@@ -115,7 +116,3 @@ def _p_above(sample: np.ndarray, bound: float) -> float:
     if np.ptp(sample) == 0:
         return 0.0 if sample[0] > bound else 1.0
     return float(stats.ttest_1samp(sample, bound, alternative="greater").pvalue)
-
-
-def _decide(p: float, holds: bool) -> str:
-    return "inconclusive" if p >= LEVEL else "reproduced" if holds else "not reproduced"

@@ -45,7 +45,7 @@ def fingerprint_parts(notebook, root=None):
     """Return what the fingerprint is made of, {what counts: digest}, or None without the source.
 
     "notebook": all code cells but the setup cell. "labutils.models.TinyCNN": a definition, or an
-    import. "labutils.models.MODELS['cnn']": an entry of a table. "labutils.models, when imported":
+    import. "labutils.models.MODELS['cnn-tiny']": table entry. "labutils.models, when imported":
     what the module does to others then. "assets/emoji.json": a packaged file.
     """
     try:

@@ -92,6 +92,11 @@ def per_image(values: Tensor, images: Tensor, dtype: torch.dtype | None = None) 
     return values.to(images.device, dtype or images.dtype, non_blocking=True).view(-1, 1, 1, 1)
 
 
+def selects(images: Tensor) -> bool:
+    """Whether work is done for those images only that need it: a GPU would wait to learn which."""
+    return images.device.type == "cpu"
+
+
 def on_some(images: Tensor, mask: Tensor, function: Callable[..., Tensor], *values: Tensor) -> None:
     """Replace the images where ``mask`` (N,) holds by function(those images, their values)."""
     chosen = mask.nonzero()[:, 0]

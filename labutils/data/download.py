@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -13,11 +15,15 @@ class DataError(RuntimeError):
     """Data are missing or damaged. The message says which file, why, and what to do."""
 
 
-def damaged_asset(path: Path, error: Exception) -> DataError:
-    """The error for a file of the package that cannot be read."""
-    return DataError(
-        f"{path}: part of the package, but cannot be read ({error}). Install labutils again."
-    )
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a file of the package is read becomes a DataError."""
+    try:
+        yield
+    except Exception as error:
+        raise DataError(
+            f"{path}: part of the package, but cannot be read ({error}). Install labutils again."
+        ) from error
 
 
 def cache_folder() -> Path:

@@ -12,7 +12,6 @@ import functools
 import io
 import json
 import lzma
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labutils.data.download import ASSETS, damaged_asset
+from labutils.data.download import ASSETS, reading
 
 # The files of the package by the licence and kind of their styles.
 CORE = ("noto", "noto-v1", "fluent-emoji-flat", "emojione", "twemoji")
@@ -115,15 +114,13 @@ def concepts_and_styles() -> tuple[tuple[Concept, ...], tuple[SimpleNamespace, .
     and version that its pictures are from, their number `pictures`, and sha256 of their content.
     """
     path = ASSETS / "emoji.json"
-    try:
+    with reading(path):
         found = json.loads(path.read_text(encoding="utf-8"))
         concepts = tuple(
             Concept(**row | {"keywords": tuple(row["keywords"]), "aliases": tuple(row["aliases"])})
             for row in found["concepts"]
         )
         return concepts, tuple(SimpleNamespace(**row) for row in found["styles"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged_asset(path, error) from error
 
 
 def on_background(rgba: Tensor, colour: Tensor | Sequence[int]) -> Tensor:
@@ -292,9 +289,7 @@ def _read(file: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...
     The file is an uncompressed ``.npz`` within ``.xz``, whose checksum finds any damage.
     """
     path = ASSETS / f"{file}.npz.xz"
-    try:
-        with np.load(io.BytesIO(lzma.decompress(path.read_bytes())), allow_pickle=False) as arrays:
-            names = tuple(str(name) for name in arrays["style_names"])
-            return arrays["rgba"], arrays["concept"], arrays["style"], names
-    except (OSError, ValueError, KeyError, lzma.LZMAError, zipfile.BadZipFile) as error:
-        raise damaged_asset(path, error) from error
+    with reading(path):
+        arrays = np.load(io.BytesIO(lzma.decompress(path.read_bytes())), allow_pickle=False)
+        names = tuple(str(name) for name in arrays["style_names"])
+        return arrays["rgba"], arrays["concept"], arrays["style"], names

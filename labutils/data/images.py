@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labutils.data.download import ASSETS, DataError, cache_folder, damaged_asset, download
+from labutils.data.download import ASSETS, DataError, cache_folder, download, reading
 from labutils.data.splits import stratified_split
 
 
@@ -62,34 +61,23 @@ class Dataset:
         return Dataset(self.name, *splits, self.class_names, self.mean, self.std)
 
 
-@dataclass(frozen=True)
-class Source:
-    """What is known about a data set besides its reader, a class of ``torchvision.datasets``.
-
-    The reader knows the addresses, checksums and class names. contents: sha256 of its files after
-    ``gunzip``, since a system package compresses them anew.
-    """
-
-    reader: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    system_folder: Path | None = None
-    contents: tuple[str, ...] = ()
-
-
+# Reader, a class of torchvision.datasets, which knows addresses, checksums and class names; mean
+# and std as in `Dataset`.
 SOURCES = {
-    "fashion-mnist": Source(
-        "FashionMNIST", (0.2860,), (0.3530,), Path("/usr/share/datasets/fashion-mnist"),
-        contents=(
-            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-        ),
-    ),
-    "cifar10": Source("CIFAR10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": Source("CIFAR100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-}  # fmt: skip
+    "fashion-mnist": ("FashionMNIST", (0.2860,), (0.3530,)),
+    "cifar10": ("CIFAR10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ("CIFAR100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+SYSTEM_FOLDERS = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
+# sha256 of the files after gunzip, since a system package compresses them anew
+CONTENTS = {
+    "fashion-mnist": (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    )
+}
 
 MINI = "fashion-mnist-mini"
 MINI_CLASSES = (  # torchvision knows them, too, but takes two seconds to import
@@ -97,6 +85,7 @@ MINI_CLASSES = (  # torchvision knows them, too, but takes two seconds to import
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 NAMES = (*SOURCES, MINI)
+COMMAND = "python -m press data "  # that fetches them; a name follows
 
 
 def load(name: str, *, num_validation: int, generator: torch.Generator) -> Dataset:
@@ -118,30 +107,28 @@ def load(name: str, *, num_validation: int, generator: torch.Generator) -> Datas
             train.labels, (num_validation, len(train) - num_validation), generator
         )
     )
-    source = SOURCES[name.removesuffix("-mini")]
-    return Dataset(name, rest, validation, test, class_names, source.mean, source.std)
+    _, mean, std = SOURCES[name.removesuffix("-mini")]
+    return Dataset(name, rest, validation, test, class_names, mean, std)
 
 
-def fetch(name: str, root: str | Path | None = None) -> Path:
+def fetch(name: str) -> Path:
     """Make sure that the files of data set ``name`` are here; return their folder.
 
-    Looks in ``root`` (default: the cache folder), then, without ``root``, in the folder of an
-    installed system package, and then downloads into ``root``. An interrupted download goes on
-    where it stopped; a file appears under its name only when it is whole and its checksum is right.
-    Raises :class:`DataError` if that fails and ``ValueError`` for an unknown name.
+    Looks in the cache folder, then in that of an installed system package, and then downloads into
+    the cache. An interrupted download goes on where it stopped; a file appears under its name only
+    when it is whole and its checksum is right. Raises :class:`DataError` if that fails and
+    ``ValueError`` for an unknown name.
     """
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; expected one of: {', '.join(NAMES)}")
     if name == MINI:
         return ASSETS
-    files = _files(name)
-    folder = Path(root or cache_folder()) / name
-    system = SOURCES[name].system_folder
-    for place in (folder, system if root is None else None):
+    files, folder = _files(name), cache_folder() / name
+    for place in (folder, SYSTEM_FOLDERS.get(name)):
         if place and all((place / Path(url).name).is_file() for url, _ in files):
             return place
     for url, md5 in files:
-        download(url, folder / Path(url).name, md5, _command(name))
+        download(url, folder / Path(url).name, md5, COMMAND + name)
     return folder
 
 
@@ -161,7 +148,7 @@ def read(name: str) -> tuple[Images, Images, tuple[str, ...]]:
         target.mkdir(parents=True, exist_ok=True)
         for number, (url, md5) in enumerate(_files(name)):
             path = folder / Path(url).name
-            _check(name, path, md5, SOURCES[name].contents[number:])
+            _check(name, path, md5, CONTENTS.get(name, ())[number:])
             extract_archive(path, target)
         train, test = (reader(root, train=train) for train in (True, False))
     return _to_tensors(train), _to_tensors(test), tuple(train.classes)
@@ -170,7 +157,7 @@ def read(name: str) -> tuple[Images, Images, tuple[str, ...]]:
 def _reader(name: str):
     from torchvision import datasets
 
-    return getattr(datasets, SOURCES[name].reader)
+    return getattr(datasets, SOURCES[name][0])
 
 
 def _files(name: str) -> list[tuple[str, str]]:
@@ -183,24 +170,16 @@ def _files(name: str) -> list[tuple[str, str]]:
 
 def _check(name: str, path: Path, md5: str, contents: tuple[str, ...]) -> None:
     """Refuse a file with another checksum, unless its content is `contents[0]`."""
-    try:
+    with contextlib.suppress(OSError, EOFError, zlib.error):  # unreadable, or no whole gzip file
         raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    found = hashlib.md5(raw).hexdigest()
-    if found == md5:
-        return
-    with contextlib.suppress(OSError, EOFError, zlib.error):  # no whole gzip file
+        if hashlib.md5(raw).hexdigest() == md5:
+            return
         if contents and hashlib.sha256(gzip.decompress(raw)).hexdigest() == contents[0]:
             return
     raise DataError(
-        f"{path}: expected a file with md5 {md5}, found {len(raw)} bytes with md5 {found}. "
-        f"Remove the damaged file and fetch it anew: rm '{path}' && {_command(name)}"
+        f"{path}: damaged, expected a file with md5 {md5}. Remove it and fetch it anew: "
+        f"rm '{path}' && {COMMAND}{name}"
     )
-
-
-def _command(name: str) -> str:
-    return f"python -m press data {name}"
 
 
 def _to_tensors(part) -> Images:
@@ -211,15 +190,12 @@ def _to_tensors(part) -> Images:
 
 def _read_mini(path: Path) -> tuple[Images, Images, tuple[str, ...]]:
     """The subset of Fashion-MNIST that is shipped with the package."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            train, test = (
-                Images(
-                    torch.from_numpy(arrays[f"{split}_images"][:, None]),
-                    torch.from_numpy(arrays[f"{split}_labels"].astype(np.int64)),
-                )
-                for split in ("train", "test")
+    with reading(path), np.load(path, allow_pickle=False) as arrays:
+        train, test = (
+            Images(
+                torch.from_numpy(arrays[f"{split}_images"][:, None]),
+                torch.from_numpy(arrays[f"{split}_labels"].astype(np.int64)),
             )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise damaged_asset(path, error) from error
+            for split in ("train", "test")
+        )
     return train, test, MINI_CLASSES

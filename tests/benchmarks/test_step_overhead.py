@@ -12,7 +12,7 @@ CASES = [(benchmark.simclr, 512, "resnet18"), (benchmark.fixmatch, 64, "wrn-28-2
 @pytest.mark.parametrize("make", [benchmark.simclr, benchmark.fixmatch])
 def test_both_steps_train_and_only_one_makes_views(make, monkeypatch):
     monkeypatch.setattr(benchmark, "NUM_IMAGES", 300)
-    whole, bare = make(CPU, 16, "cnn")
+    whole, bare = make(CPU, 16, "resnet-16-32-64")
     made = []
     for module, name in ((benchmark.views, "random_view"), (benchmark.views, "_views"),
                          (benchmark.strong, "strong_augment")):  # fmt: skip
@@ -24,7 +24,7 @@ def test_both_steps_train_and_only_one_makes_views(make, monkeypatch):
     assert not made
     whole()
     assert made
-    row = benchmark.measure(make, CPU, 16, "cnn", steps=2, repetitions=3)
+    row = benchmark.measure(make, CPU, 16, "resnet-16-32-64", steps=2, repetitions=3)
     assert len(row["whole"]) == 3
     assert row["share"] < 1
 

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from labutils.claims import Ledger, LedgerError, Record, RecordError
+from labutils.claims import Ledger, Record, RecordError
 
 ENVIRONMENT = {"python": "3.11.7", "torch": "2.11.0", "device": "cpu (a processor, 1 threads)"}
 
@@ -40,26 +39,27 @@ def claim(book, name="rs2-beats-static", **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"paper": {"value": 15.1, "unit": "points"}}, "paper's value needs its source"),
-        ({"paper": {"value": 15.1, "source": "  "}}, "paper's value needs its source"),
-        ({"paper": {"source": "Table 1"}}, "paper's value must be a finite number"),
-        ({"paper": {"value": math.nan, "source": "Table 1"}}, "must be a finite number"),
-        ({"values": {"a": [1.0, math.nan, 2.0], "b": [1.0, 2.0, 3.0]}}, "'a'.*NaN or infinity"),
-        ({"values": {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, math.inf]}}, "'b'.*NaN or infinity"),
-        ({"values": {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0]}}, "'b': 2 values for 3 seeds"),
-        ({"values": {"a": [1.0] * 4, "b": [2.0] * 4}}, "'a': 4 values for 3 seeds"),
-        ({"values": {"a": [1.0, 2.0, 3.0]}}, r"two arms, got \['a'\]"),
-        ({"values": {k: [1.0, 2.0, 3.0] for k in "abc"}}, "two arms, got"),
-        ({"direction": "better"}, "'better' is not one of .*greater.*less.*equivalent"),
-        ({"direction": "equivalent"}, "needs a margin above 0"),
-        ({"direction": "equivalent", "margin": -1.0}, "needs a margin above 0"),
-        ({"where": " "}, "say where the paper makes it"),
-        ({"source": "theirs"}, "source 'theirs' is not one of .*paper.*ours"),
+        ({"paper": {"value": 15.1, "unit": "points"}}, "paper: expected .* its source"),
+        ({"paper": {"value": 15.1, "source": "  "}}, "paper: expected .* its source"),
+        ({"paper": {}}, "paper: expected .* its source"),
+        ({"paper": {"source": "Table 1"}}, "paper: expected a finite value"),
+        ({"paper": {"value": math.nan, "source": "Table 1"}}, "paper: expected a finite value"),
+        ({"values": {"a": [1.0, math.nan, 2.0], "b": [1.0, 2.0, 3.0]}}, "values.a: .*finite.*nan"),
+        ({"values": {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, math.inf]}}, "values.b: .*finite.*inf"),
+        ({"values": {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0]}}, r"values.b: .*3 seeds.*\[1.0, 2.0\]"),
+        ({"values": {"a": [1.0] * 4, "b": [2.0] * 4}}, "values.a: .*each of 3 seeds"),
+        ({"values": {"a": [1.0, 2.0, 3.0]}}, r"arms: expected two names.*\['a'\]"),
+        ({"values": {k: [1.0, 2.0, 3.0] for k in "abc"}}, "arms: expected two names"),
+        ({"direction": "better"}, "one of .*greater.*less.*equivalent.*, found 'better'"),
+        ({"direction": "equivalent"}, "a margin above 0"),
+        ({"direction": "equivalent", "margin": -1.0}, "a margin above 0 .*found -1.0"),
+        ({"where": " "}, "where the paper makes the claim"),
+        ({"source": "theirs"}, "one of .*paper.*ours.*, found 'theirs'"),
     ],
 )
 def test_refused_claims_are_named_and_not_recorded(changes, message):
     book = make()
-    with pytest.raises(LedgerError, match=message) as caught:
+    with pytest.raises(RecordError, match=message) as caught:
         claim(book, **changes)
     assert "claim 'rs2-beats-static'" in str(caught.value)
     assert not book.claims
@@ -67,31 +67,31 @@ def test_refused_claims_are_named_and_not_recorded(changes, message):
 
 def test_one_seed_of_nan_is_refused_too():
     values = {"a": [math.nan], "b": [1.0]}
-    with pytest.raises(LedgerError, match=r"'a'.*NaN"):
+    with pytest.raises(RecordError, match=r"values\.a: .*finite.*nan"):
         claim(make(seeds=(0,)), values=values)
 
 
 def test_duplicate_names_are_refused():
     book = make()
     claim(book)
-    before = dict(book.claims)
-    with pytest.raises(LedgerError, match="'rs2-beats-static' is already in the ledger"):
+    before = list(book.claims)
+    with pytest.raises(RecordError, match="'rs2-beats-static': expected a name that no other"):
         claim(book, direction="less")
     assert book.claims == before
 
 
 @pytest.mark.parametrize("name", ["", "RS2", "rs2_beats", "a--b", "-a", "a b", "ä", "a\n"])
 def test_bad_names_are_refused(name):
-    with pytest.raises(LedgerError, match="lower-case words"):
+    with pytest.raises(RecordError, match="lower-case words"):
         claim(make(), name)
-    with pytest.raises(LedgerError, match="lower-case words"):
+    with pytest.raises(RecordError, match="lower-case words"):
         make().number(name, 1.0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan"), torch.tensor(math.inf)])
 def test_numbers_that_are_not_finite_are_refused(value):
     book = make()
-    with pytest.raises(LedgerError, match=r"'steps' is (nan|inf); only finite"):
+    with pytest.raises(RecordError, match=r"'steps': expected .*finite.*, found .*(nan|inf)"):
         book.number("steps", value)
     assert not book.numbers
 
@@ -100,7 +100,7 @@ def test_numbers_that_are_not_finite_are_refused(value):
 
 
 def verdicts(book):
-    return {name: found.verdict for name, found in book.record().verdicts().items()}
+    return {name: found.verdict for name, found in book.verdicts().items()}
 
 
 def test_the_difference_is_first_minus_second():
@@ -110,10 +110,10 @@ def test_the_difference_is_first_minus_second():
     claim(book, "static-below-rs2", values=values, direction="less")
     claim(book, "static-beats-rs2", values=values)
     assert list(verdicts(book).values()) == ["reproduced", "reproduced", "not reproduced"]
-    first, second, _ = (book.claims[k].difference for k in book.claims)
+    first, second, _ = (claim.difference for claim in book.claims)
     assert first.mean == pytest.approx((1.1 + 1.9 + 1.6) / 3)
     assert (second.low, second.high) == pytest.approx((-first.high, -first.low))
-    assert book.claims["static-below-rs2"].arms == ["static", "RS2"]
+    assert book.claims[1].arms == ["static", "RS2"]
 
 
 def test_equivalence_uses_a_90_percent_interval():
@@ -121,7 +121,7 @@ def test_equivalence_uses_a_90_percent_interval():
     values = {"a": [0.0, 0.1, 0.2], "b": [0.0, 0.0, 0.0]}
     claim(book, "same", values=values, direction="equivalent", margin=0.28)
     claim(book, "more", values=values)
-    same, more = book.claims["same"].difference, book.claims["more"].difference
+    same, more = (claim.difference for claim in book.claims)
     assert (same.confidence, more.confidence) == (0.9, 0.95)
     assert more.low < same.low < same.high < 0.28 < more.high
     assert verdicts(book) == {"same": "reproduced", "more": "inconclusive"}
@@ -130,11 +130,11 @@ def test_equivalence_uses_a_90_percent_interval():
 def test_two_seeds_are_inconclusive_and_one_has_no_interval():
     book = make(seeds=(0, 1))
     claim(book, values={"a": [9.0, 9.1], "b": [1.0, 1.1]})
-    assert book.claims["rs2-beats-static"].difference.n == 2
+    assert book.claims[0].difference.n == 2
     assert verdicts(book) == {"rs2-beats-static": "inconclusive"}
     book = make(seeds=(0,))
     claim(book, values={"a": [9.0], "b": [1.0]})
-    assert book.claims["rs2-beats-static"].difference is None
+    assert book.claims[0].difference is None
     assert verdicts(book) == {"rs2-beats-static": "not judged"}
     assert "one seed" in book.table().to_string()
 
@@ -143,7 +143,7 @@ def test_smoke_is_not_judged():
     book = make(profile="smoke")
     claim(book)
     assert verdicts(book) == {"rs2-beats-static": "not judged"}
-    assert book.claims["rs2-beats-static"].difference.n == 3
+    assert book.claims[0].difference.n == 3
 
 
 WEAK = {"a": [1.0, 2.0, 3.0], "b": [0.0, 0.1, 1.9]}  # p about 0.03
@@ -155,7 +155,7 @@ def test_primary_claims_share_their_level_and_others_do_not():
     claim(book, "first", values=WEAK, primary=True)
     assert verdicts(book) == {"alone": "reproduced", "first": "reproduced"}
     claim(book, "second", values=WEAK, primary=True)
-    found = book.record().verdicts()
+    found = book.verdicts()
     assert {name: v.verdict for name, v in found.items()} == {
         "alone": "reproduced", "first": "inconclusive", "second": "inconclusive",
     }  # fmt: skip
@@ -171,7 +171,7 @@ def test_table_shows_whose_paper_ours_p_and_verdict():
     assert table["verdict"].tolist() == ["reproduced", "reproduced"]
     assert table["whose"].tolist() == ["paper ●", "ours"]
     assert table["paper"].tolist() == ["+15.1 points", "-"]
-    p = book.record().verdicts()["rs2-beats-static"].adjusted
+    p = book.verdicts()["rs2-beats-static"].adjusted
     assert table["p"].tolist() == [f"{p:.3f}"] * 2
     assert "+1.53 [" in table.to_string()
 
@@ -239,8 +239,8 @@ def test_record_holds_what_was_measured_and_no_verdict(tmp_path):
 def test_a_record_read_is_the_record_written(tmp_path):
     book = recorded()
     read = Record.read(book.save(tmp_path))
-    assert read.claims == list(book.claims.values())
-    assert read.verdicts() == book.record().verdicts()
+    assert read.claims == book.claims
+    assert read.verdicts() == book.verdicts()
     assert Record.from_json(read.to_json(), "again") == read
 
 
@@ -254,7 +254,7 @@ def test_a_record_read_is_the_record_written(tmp_path):
         (lambda r: r.update(seeds="0"), "seeds: expected .*list.*found '0'"),
         (lambda r: r.update(profile=None), "profile: expected"),
         (lambda r: r.update(duration_s="long"), "duration_s: expected"),
-        (lambda r: r["claims"].append(3), r"claims\[2\]: expected an object, found '3'"),
+        (lambda r: r["claims"].append(3), r"claims\[2\]: expected the fields id, .*found 3"),
         (lambda r: r["claims"][0].pop("unit"), r"claims\[0\].unit: expected the fields"),
         (lambda r: r["claims"][1].update(source="x"), r"claims\[1\].source: expected .*ours"),
         (lambda r: r["claims"][1].update(direction="up"), r"claims\[1\].direction: expected"),
@@ -262,7 +262,7 @@ def test_a_record_read_is_the_record_written(tmp_path):
         (lambda r: r["claims"][0].update(arms=["RS2", "x"]), r"claims\[0\].arms: expected"),
         (lambda r: r["claims"][0]["values"]["RS2"].pop(), r"values.RS2: expected a finite number"),
         (lambda r: r["claims"][0]["values"].update(RS2=["1"] * 3), "values.RS2: expected a fin"),
-        (lambda r: r["numbers"].update(a=1), "numbers.a: expected a value and its unit"),
+        (lambda r: r["numbers"].update(a=1), "numbers.a: expected a finite value and its unit"),
     ],
 )
 def test_a_malformed_record_is_refused_by_field(tmp_path, change, message):
@@ -285,10 +285,12 @@ def test_a_file_that_is_no_record_is_refused(tmp_path, text):
 def test_a_value_that_is_not_finite_is_refused_when_read(tmp_path):
     path = recorded().save(tmp_path)
     path.write_text(path.read_text().replace("76.9", "NaN"))
-    with pytest.raises(RecordError, match=r"values.RS2: expected a finite number per seed"):
+    with pytest.raises(
+        RecordError, match=r"values.RS2: expected a finite number for each of 3 seeds"
+    ):
         Record.read(path)
-    path.write_text(recorded().record().to_json().replace('"value": 100', '"value": Infinity'))
-    with pytest.raises(RecordError, match=r"numbers.steps-1: expected a value"):
+    path.write_text(recorded().to_json().replace('"value": 100', '"value": Infinity'))
+    with pytest.raises(RecordError, match=r"numbers.steps-1: expected a finite value"):
         Record.read(path)
 
 
@@ -303,7 +305,7 @@ def test_results_folder_from_the_environment(tmp_path, monkeypatch):
 def test_no_nan_reaches_the_file(tmp_path, value):
     path = make().save(tmp_path)
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match="rs2 is not JSON"):
+    with pytest.raises(RecordError, match="rs2 is not JSON"):
         make(settings={"rate": value}).save(tmp_path)
     assert path.read_bytes() == before
 
@@ -363,7 +365,7 @@ def test_numbers_outside_a_notebook_print_nothing(capsys, monkeypatch):
     make().number("steps", 3)
     assert capsys.readouterr().out == ""
     assert not InteractiveShell.initialized()
-    monkeypatch.setitem(sys.modules, "IPython.core.interactiveshell", types.ModuleType("absent"))
+    monkeypatch.delitem(sys.modules, "IPython")
     assert make().number("steps", 3) == 3
 
 

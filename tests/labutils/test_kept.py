@@ -178,6 +178,33 @@ def job(x):
     assert named(source.replace(*change)) != named(source)
 
 
+def test_objects_of_packages_count_by_their_content():
+    import collections
+    import functools
+    import re
+
+    def of(value):
+        return kept.identity(abs, (value,))
+
+    makers = [
+        lambda x: collections.deque([1, x]),
+        lambda x: functools.partial(pow, x),
+        lambda x: re.compile(f"a{x}"),
+        lambda x: types.SimpleNamespace(x=x),
+        np.random.default_rng,
+        lambda x: np.array([x, "a"], dtype=object),
+    ]
+    for make in makers:
+        assert of(make(1)) == of(make(1))
+        assert of(make(1)) != of(make(2))
+
+
+def test_a_cached_function_is_refused_for_its_code_is_hidden():
+    source = "import functools\n@functools.cache\ndef job(x):\n    return x"
+    with pytest.raises(kept.NotKept, match="cache"):
+        kept.identity(define(source), (1,))
+
+
 def test_another_process_finds_the_same_identity(tmp_path):
     import subprocess
 

@@ -104,7 +104,7 @@ def test_the_table_shows_all_profiles_beside_the_paper():
 def test_given_seeds_are_taken():
     lab = begin(seeds=[7, 3])
     assert lab.seeds == (7, 3)
-    assert lab.ledger._head["seeds"] == [7, 3]
+    assert lab.ledger.seeds == [7, 3]
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 1], [-1], [0.5], ["0"], [None]])

@@ -98,10 +98,8 @@ HARMLESS = {  # (file, old, new); an empty old: added at the end
     "comment": ("augment/weak.py", "# Copying whole rows", "# Copying rows"),
     "new function": ("augment/views.py", "", "\n\ndef more(x):\n    return grey(x)\n"),
     "new method of a class that nothing reaches": (
-        "models.py", "class CNN(Classifier):", "class CNN(Classifier):\n    def more(self): ...\n",
-    ),
-    "alias in a module that nothing reaches": (
-        "chapter.py", "import functools", "import functools as tools",
+        "models.py", "class WideResNet(Classifier):",
+        "class WideResNet(Classifier):\n    def more(self): ...\n",
     ),
     "licence of an asset": ("assets/emoji-core.LICENSE.txt", "", "more"),
 }  # fmt: skip
@@ -130,7 +128,7 @@ REAL = {  # the same, and who must see it
                                       " crop_flip as pad_crop_flip", TINY),
     "import of another module": ("augment/views.py", "import functional as F", "import init as F",
                                  VIEWS),
-    "entry of a table": ("models.py", '"cnn-tiny": TinyCNN', '"cnn-tiny": CNN', TINY),
+    "entry of a table": ("models.py", '"cnn-tiny": TinyCNN', '"cnn-tiny": ResNet', TINY),
     "operation of a table that is iterated": (
         "augment/strong.py", "RANGES = {", 'RANGES = {\n    "Invert": (0.0, 1.0),',
         {"fixmatch-saa"}),
@@ -140,8 +138,8 @@ REAL = {  # the same, and who must see it
     "patch of another module": ("augment/views.py", "", "\nF.pad = None\n", VIEWS),
     "patch of another package": ("augment/strong.py", "", "\nimport numpy\nnumpy.e = 3\n",
                                  {"fixmatch-saa"}),
-    "entry that is added later": ("models.py", "", '\nMODELS["cnn-tiny"] = CNN\n', CHAPTERS),
-    "name that is bound again": ("models.py", "", "\nTinyCNN = CNN\n", TINY),
+    "entry that is added later": ("models.py", "", '\nMODELS["cnn-tiny"] = ResNet\n', CHAPTERS),
+    "name that is bound again": ("models.py", "", "\nTinyCNN = ResNet\n", TINY),
     "confidence of a recorded interval": ("statistics.py", "confidence: float = 0.95",
                                           "confidence: float = 0.99", NAMED_SETS),
     "bytes of the mini set": ("assets/fashion-mnist-mini.npz", "", "more", NAMED_SETS),

@@ -561,7 +561,8 @@ def test_a_claim_holds_the_values_of_its_two_arms(chapter, factoriser):
     for family in ("kmeans", "network", "features-kmeans"):
         margin = 10.0 if family == "kmeans" else 0.0
         chapter.accuracy_claim(family, factoriser, world, primary=True, margin=margin)
-        claim = chapter.lab.ledger.claims[f"{factoriser.lower()}-beats-{family}-ten-a05"]
+        claims = {claim.id: claim for claim in chapter.lab.ledger.claims}
+        claim = claims[f"{factoriser.lower()}-beats-{family}-ten-a05"]
         stem = "DDFA, features" if "features" in family else "DDFA"
         assert claim.arms == [f"{stem}, {factoriser}", chapter.rival_of(family, factoriser, world)]
         for arm in claim.arms:
