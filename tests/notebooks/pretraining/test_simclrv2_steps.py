@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
+import no_wait
 import pytest
 import torch
 
-import no_wait
 from labutils import training
 from press import technique
 
