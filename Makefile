@@ -1,17 +1,20 @@
 # Two commands:   make book   builds the site;   make test   proves it.
-# Others:         archive, pdf, test-fast, lint, execute, data, bench, colab, release, clean.
-#                 `make execute NOTEBOOKS="rs2" PROFILE=small`, `make release VERSION=1.2.3`
+# Others:         archive, pdf, test-fast, lint, execute, data, bench, gpu, gpu-bundle, colab,
+#                 release, clean. `make execute NOTEBOOKS="rs2" PROFILE=small`,
+#                 `make gpu MINUTES=12`, `make release VERSION=1.2.3`
 
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: book archive pdf test test-fast lint execute data bench colab release clean
+.PHONY: book archive pdf test test-fast lint execute data bench gpu gpu-bundle colab \
+	release clean
 
 PROFILE ?= small
 NOTEBOOKS ?=
 PYTEST_ARGS ?=
+MINUTES ?= 12
 VERSION ?=
-# Of the benchmarks, one needs a GPU and one has a command of its own.
-BENCHMARKS := $(filter-out __init__ step_overhead colab_simulation, \
+# Of the benchmarks, some need a GPU and some have a command of their own.
+BENCHMARKS := $(filter-out __init__ card card_views step_overhead step_rate gpu gpu_bundle colab_simulation, \
 	$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 # The first Python from 3.11 on that can make a virtual environment; `make PYTHON=...` overrides it.
@@ -67,6 +70,13 @@ data: .venv/ready
 
 bench: .venv/ready
 	set -e; for name in $(BENCHMARKS); do .venv/bin/python -m benchmarks.$$name; done
+
+# On a rented card the machine's own Python has the torch that fits; .venv is used where it is.
+gpu:
+	$(or $(wildcard .venv/bin/python),$(PYTHON),python3) -m benchmarks.gpu --minutes $(MINUTES)
+
+gpu-bundle: .venv/ready
+	.venv/bin/python -m benchmarks.gpu_bundle
 
 colab: .venv/ready
 	.venv/bin/python -m benchmarks.colab_simulation

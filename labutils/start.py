@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from time import perf_counter
 from types import SimpleNamespace
 
 import joblib
 import numpy as np
 import torch
 
-from labutils import PROFILES, __version__, find_root, kept
+from labutils import PROFILES, __version__, capture, find_root, kept
 from labutils.claims import Ledger
 from labutils.progress import log, progress_bar
 
@@ -25,7 +26,8 @@ from labutils.progress import log, progress_bar
 class Streams:
     """Independent random streams of one seed: changing how one is used leaves the others alone.
 
-    All are CPU `torch.Generator`s, so that a GPU run draws the same splits and indices.
+    The first three are on the CPU, so that a GPU run draws the same splits and indices; that of
+    augmentation is on the chapter's device, so that no step waits for its draws.
     """
 
     split: torch.Generator
@@ -53,7 +55,9 @@ class Lab:
         children = np.random.SeedSequence(seed).spawn(len(Streams.__dataclass_fields__))
         # 63 bits, since manual_seed takes a signed 64-bit integer
         states = [int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)) for child in children]
-        return Streams(*(torch.Generator().manual_seed(state) for state in states))
+        devices = ("cpu", "cpu", "cpu", self.device)
+        drawn = zip(devices, states, strict=True)
+        return Streams(*(torch.Generator(device).manual_seed(state) for device, state in drawn))
 
     def settings_table(self):
         """All profiles beside the paper, a pandas DataFrame with a row per setting."""
@@ -79,7 +83,8 @@ class Lab:
         """`[function(*job) for job in arguments]` with a progress bar; results in this order.
 
         On a CPU the chapter's threads become as many processes of one thread each: small networks
-        gain nothing from threads inside a layer. Elsewhere the jobs run one after the other here.
+        gain nothing from threads inside a layer. On CUDA the first job runs here, and shows how
+        many processes can share the card for the others. Elsewhere all jobs run here, in turn.
 
         Where checkpoints are kept (see `checkpoint`), the result of every finished job is too, and
         a job with the same code and arguments is not run again; see `labutils.kept`.
@@ -89,19 +94,29 @@ class Lab:
         done = [file is not None and file.exists() for file in files]  # others may write, too
         results = [kept.load(f) if f and d else None for f, d in zip(files, done, strict=True)]
         left = [k for k, finished in enumerate(done) if not finished]
-        workers = min(torch.get_num_threads(), len(left)) if self.device.type == "cpu" else 1
-        workers = max(1, workers)  # also without jobs
         with progress_bar(len(results), description, initial=len(results) - len(left)) as bar:
-            parallel = joblib.Parallel(n_jobs=workers, return_as="generator", batch_size=1)
-            outcomes = parallel(
-                joblib.delayed(_run)(function, arguments[k], files[k], self.device.type)
-                for k in left
-            )
-            with warnings.catch_warnings():  # a worker whose memory grew is replaced: no harm
-                warnings.filterwarnings("ignore", message="A worker stopped")
-                for k, result in zip(left, outcomes, strict=True):
-                    results[k] = result
-                    bar.update()
+
+            def run(jobs: list[int], workers: int) -> None:
+                parallel = joblib.Parallel(max(1, workers), return_as="generator", batch_size=1)
+                outcomes = parallel(
+                    joblib.delayed(_run)(function, arguments[k], files[k], self.device.type)
+                    for k in jobs
+                )
+                with warnings.catch_warnings():  # a worker whose memory grew is replaced: no harm
+                    warnings.filterwarnings("ignore", message="A worker stopped")
+                    for k, result in zip(jobs, outcomes, strict=True):
+                        results[k] = result
+                        bar.update()
+
+            if self.device.type == "cuda" and len(left) > 1:
+                began = perf_counter()
+                run(left[:1], 1)
+                left = left[1:]
+                workers = capture.workers(self.device, len(left), perf_counter() - began)
+                log(f"{description}: {workers} at a time on the card")
+            else:
+                workers = torch.get_num_threads() if self.device.type == "cpu" else 1
+            run(left, min(workers, len(left)))
         return results
 
     def identity_parts(self) -> list:
@@ -208,6 +223,7 @@ def package_digest() -> str:
 def _run(function: Callable, job: tuple, file: Path | None, device: str):
     """One job of `Lab.map`, in a worker or in the chapter's own process."""
     threads = torch.get_num_threads()
+    torch.backends.cudnn.deterministic = True  # `start` did so in the chapter's process only
     if device == "cpu":
         torch.set_num_threads(1)
     try:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from labutils import kept
+from labutils import capture, kept
 from labutils.progress import log, progress_bar
 
 
@@ -62,11 +63,13 @@ def cosine_schedule(
 
 def train(
     model: nn.Module,
-    step_loss: Callable[[int], Tensor],
+    step_loss: Callable[..., Tensor],
     num_steps: int,
     optimizer: torch.optim.Optimizer,
     learning_rate: Callable[[int], float],
     *,
+    inputs: Sequence | None = None,
+    before: Callable[[int], None] | None = None,
     evaluate: Callable[[], float] | None = None,
     evaluate_steps: Collection[int] = (),
     generators: Sequence[torch.Generator] = (),
@@ -78,10 +81,18 @@ def train(
 ) -> History:
     """Minimise `step_loss` for `num_steps` steps and return the History.
 
-    step_loss(k) returns the scalar loss of step k; autocast is already on when precision is "auto"
-    (CUDA only: bfloat16, or float16 with loss scaling on older cards). learning_rate(k) is set
-    before step k. evaluate() runs, outside the clock and in evaluation mode, after as many steps as
-    `evaluate_steps` says.
+    Step k takes row k of each of `inputs`, tensors (num_steps, ...) on the model's device:
+    step_loss(*rows) returns its scalar loss. Without `inputs` it is step_loss(k). Autocast is on
+    when precision is "auto" (CUDA only: bfloat16, or float16 with loss scaling on older cards).
+    learning_rate(k) is set before step k. before(k) runs on the host before step k. evaluate()
+    runs, outside the clock and in evaluation mode, after as many steps as `evaluate_steps` says.
+
+    On CUDA, steps with `inputs` are captured: three run as they are, the fourth is recorded, and
+    the others replay what the device did, without Python. So such a step never waits for the host
+    (no `item`, `if` on a tensor, selection by a mask, copy from the CPU), has the same shapes each
+    time, and changes tensors in place; its generators are on the device and in `generators`, and
+    its optimiser is `fused`. What `before` changes for it stays at its place in memory. A step that
+    cannot be captured runs as it is, and the log says why.
 
     With `checkpoint`, the run is saved there every `checkpoint_seconds` and at its end, and goes on
     from there when the file exists. To end with the same numbers as a run without interruption,
@@ -93,6 +104,9 @@ def train(
     run = _Run(model, optimizer, num_steps, generators, state or {}, precision)
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)
+    inputs = [range(num_steps)] if inputs is None else inputs
+    plain = partial(run.step, step_loss, inputs, learning_rate)
+    step = capture.Steps(run, plain, step_loss, inputs, learning_rate)
     bar = progress_bar(
         num_steps, description, initial=run.done, leave=False, disable=not description
     )
@@ -100,7 +114,10 @@ def train(
     saved = monotonic()
     run.clock = perf_counter()
     while run.done < num_steps:
-        run.step(step_loss, learning_rate(run.done))
+        if before is not None:
+            before(run.done)
+        step()
+        run.done += 1
         last = run.done == num_steps
         evaluating = evaluate is not None and run.done in evaluate_steps
         saving = checkpoint if last or monotonic() - saved >= checkpoint_seconds else None
@@ -125,25 +142,31 @@ class _Run:
         self.model, self.optimizer, self.generators = model, optimizer, generators
         self.num_steps, self.precision = num_steps, precision
         self.device = next(model.parameters()).device
-        self.dtype = _autocast_dtype(self.device, precision)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+        dtype = _autocast_dtype(self.device, precision)  # without cache, as a graph needs it
+        mixed = partial(torch.autocast, self.device.type, dtype, cache_enabled=False)
+        self.autocast = mixed if dtype else nullcontext
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
         self.parts = {"model": model, "optimizer": optimizer, "scaler": self.scaler, **state}
         self.history = History(torch.zeros(num_steps, device=self.device))
         self.done = self.checked = 0
         self.check_every = 1 if self.device.type == "cpu" else 50  # reading a loss makes a GPU wait
         self.seconds, self.clock = 0.0, perf_counter()
 
-    def step(self, step_loss, rate: float) -> None:
+    def step(self, step_loss, inputs, learning_rate) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext():
-            loss = step_loss(self.done)
+            group["lr"] = learning_rate(self.done)
+        rows = [x[self.done] for x in inputs]
+        self.history.losses[self.done] = self.update(step_loss, rows)
+
+    def update(self, step_loss, rows) -> Tensor:
+        """Forward, backward and optimiser; returns the loss."""
+        with self.autocast():
+            loss = step_loss(*rows)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.history.losses[self.done] = loss.detach()
-        self.done += 1
+        return loss.detach()
 
     def check(self, learning_rate) -> None:
         """Stop if a loss since the last check is not finite."""
@@ -258,7 +281,7 @@ class MovingAverage(AveragedModel):
     def __init__(self, network: nn.Module, decay: float):
         if not 0 <= decay < 1:
             raise ValueError(f"MovingAverage expects a decay in 0 <= decay < 1, got {decay}")
-        super().__init__(network)
+        super().__init__(network, device=next(network.parameters()).device)
         self.decay = decay
         self.requires_grad_(False).eval()
 
@@ -267,7 +290,8 @@ class MovingAverage(AveragedModel):
         """Take in the network's weights as they are after a step of the optimiser."""
         # AveragedModel's own method copies n_averaged to the GPU and waits for it at every step
         self.n_averaged += 1
-        decay = min(1 - 1 / int(self.n_averaged), self.decay)
-        torch._foreach_lerp_([*self.parameters()], [*model.parameters()], 1 - decay)
+        share = self.n_averaged.reciprocal().clamp_(min=1 - self.decay)  # 1 - d_t
+        for mean, weight in zip(self.parameters(), model.parameters(), strict=True):
+            mean.lerp_(weight, share.to(mean.dtype))
         for kept_buffer, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
             kept_buffer.copy_(buffer)

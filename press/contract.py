@@ -77,8 +77,10 @@ def _opening(notebook):
     if [tags(cell) & set(TAGS) for cell in first] != [{"setup"}, {"parameters"}]:
         yield "the first two code cells must be the setup cell and the parameters cell"
         return
-    if first[0]["source"] != notebooks.setup_cell(notebook.root):
+    if first[0]["source"] != notebooks.setup_cell(notebook.root, notebook.slug):
         yield "the setup cell is not the current one; run `python -m press setup-cells`"
+    if not notebooks.COLAB.items() <= notebook.content["metadata"].items():
+        yield f"the metadata lacks {notebooks.COLAB}; run `python -m press setup-cells`"
     if _code(first[1]["source"]) != PARAMETERS:
         yield 'the parameters cell must be `profile = "small"` and `seeds = None`'
 

@@ -338,7 +338,7 @@ def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, forc
             for name in (names := records.checked(names, root)):
                 try:
                     stack.enter_context(reserved(name, profile, root))
-                    planned[name] = _jobs(name, profile, seeds, root)
+                    planned[name] = jobs_of(name, profile, seeds, root)
                     waiting += _to_run(planned[name], outcomes, force)
                 except PressError as error:
                     outcomes[name] = Outcome(name, "failed", str(error))
@@ -359,7 +359,7 @@ def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, forc
     return list(outcomes.values())
 
 
-def _jobs(name, profile, seeds, root):
+def jobs_of(name, profile, seeds, root):
     """Return the jobs of a notebook: one, or one per seed."""
     file = notebooks.path(name, root)
     source = file.read_text(encoding="utf-8")

@@ -29,6 +29,7 @@ def new_lab(slug, root=None):
     for number, cell in enumerate(notebook.cells, 1):
         cell["id"] = f"{slug}-{number}"
     notebook.metadata.pop("jupytext", None)
+    notebook.metadata |= notebooks.COLAB
     notebooks.write({test: _filled(TEST, row, root), file: notebook})
     return file, test
 
@@ -36,7 +37,10 @@ def new_lab(slug, root=None):
 def _filled(template, row, root):
     text = template.read_text(encoding="utf-8")
     words = {"SLUG": row.slug, "SHORT": row.short, "KEY": row.key, "NEAR": row.near}
-    words |= {"IDEA": row.idea[0].upper() + row.idea[1:], "SETUP": notebooks.setup_cell(root)}
+    words |= {
+        "IDEA": row.idea[0].upper() + row.idea[1:],
+        "SETUP": notebooks.setup_cell(root, row.slug),
+    }
     for name, value in words.items():
         text = text.replace(name, value)
     return text

@@ -113,6 +113,7 @@ def code_cells(notebook):
 # --- setup cell ----------------------------------------------------------------------------------
 
 SETUP_CELL = Path(__file__).with_name("setup_cell.txt")
+COLAB = {"accelerator": "GPU", "colab": {"gpuType": "T4"}}  # the metadata with which it takes a GPU
 
 
 def repository(root=None):
@@ -133,23 +134,28 @@ def repository(root=None):
         ) from None
 
 
-def setup_cell(root=None):
-    """Return the source that the ``setup`` cell of every chapter must have."""
-    url, ref = repository(root)
-    source = SETUP_CELL.read_text(encoding="utf-8").strip()
-    return source.replace("{url}", url).replace("{ref}", ref)
+def setup_cell(root=None, chapter=None):
+    """Return the source that the ``setup`` cell of a chapter must have, with its recorded times."""
+    (url, ref), took = repository(root), ""
+    for file in sorted(book_root(root).glob(f"results/*/{chapter}.*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        minutes, device = max(1, round(record["duration_s"] / 60)), record["environment"]["device"]
+        took += f'        "{record["profile"]} took {minutes} min on {device}",\n'
+    source = SETUP_CELL.read_text(encoding="utf-8").strip().replace("{url}", url)
+    return source.replace("{ref}", ref).replace("{took}", f"[\n{took}    ]" if took else "[]")
 
 
 def rewrite_setup_cells(root=None):
-    """Give every notebook the current setup cell; return the names of those that changed."""
-    source, changed = setup_cell(root), []
+    """Give every notebook the current setup cell and Colab's; return the names that changed."""
+    changed = []
     for name in chapters(root):
-        file = path(name, root)
+        file, source = path(name, root), setup_cell(root, name)
         notebook = read(file)
         old = [c for _, c in code_cells(notebook) if "setup" in tags(c) and c["source"] != source]
         for cell in old:
             cell["source"] = source
-        if old:
+        if old or not COLAB.items() <= notebook["metadata"].items():
+            notebook["metadata"] |= COLAB
             write({file: notebook})
             changed.append(name)
     return changed

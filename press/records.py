@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from labutils import formats
 from labutils.claims import Record, RecordError
-from labutils.statistics import VERDICTS, Interval, Verdict
+from labutils.statistics import VERDICTS
 from press import PressError, notebooks, staleness
 from press.words import count, table
 
@@ -56,6 +56,15 @@ def read_record(notebook, profile, root):
         return None
 
 
+def replications(notebook, profile, root):
+    """Return the records that other devices made of the same notebook and profile.
+
+    Each lies beside the book's own, with the device in its name: ``a.small.nvidia-h200.json``.
+    """
+    own = record_path(notebook, profile, root)
+    return [Record.read(file) for file in sorted(own.parent.glob(f"{own.stem}.*.json"))]
+
+
 def why_stale(notebook, profile, root):
     """Return in words why a notebook has to run, or None if its record and outputs are fresh."""
     try:
@@ -80,19 +89,8 @@ def why_stale(notebook, profile, root):
 
 
 @dataclass(frozen=True)
-class OldClaim:
-    """What a superseded record said about one claim."""
-
-    id: str
-    statement: str
-    unit: str
-    difference: Interval | None
-    verdict: Verdict  # without p in lines of the former form
-
-
-@dataclass(frozen=True)
 class Superseded:
-    """A record that another one replaced: who measured what, with which verdict."""
+    """A record that another one replaced; its claims as dicts with difference and verdict."""
 
     profile: str
     seeds: list[int]
@@ -100,7 +98,7 @@ class Superseded:
     finished: str
     duration_s: float
     fingerprint: str | None
-    claims: list[OldClaim]
+    claims: list[dict]
 
 
 def history_with(record, file):
@@ -123,21 +121,12 @@ def read_history(notebook, profile, root):
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
         try:
             content = json.loads(line)
-            for claim in content["claims"]:
-                claim["verdict"] = _known(Verdict, claim)
-                claim["difference"] = claim["difference"] and Interval(**claim["difference"])
-            content["claims"] = [_known(OldClaim, claim) for claim in content["claims"]]
-            found.append(_known(Superseded, content))
+            found.append(Superseded(**{f.name: content[f.name] for f in fields(Superseded)}))
         except (ValueError, KeyError, TypeError) as error:
             raise PressError(
                 f"{file}, line {len(found) + 1}: not a superseded record ({error!r}); restore it"
             ) from None
     return found
-
-
-def _known(kind, content):
-    """Return a dataclass made of those items of a dict that are its fields."""
-    return kind(**{f.name: content[f.name] for f in fields(kind) if f.name in content})
 
 
 def verdict_counts(record):

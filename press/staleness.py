@@ -23,6 +23,7 @@ NOT_COUNTED = {
     "labutils.plots": "draws numbers that stand already",
     "labutils.formats": "writes numbers as text",
     "labutils.progress": "tells whoever waits",
+    "labutils.capture": "does the same steps and jobs faster; its own tests hold it to that",
     "labutils.claims": "stores values as they are given; verdicts are derived when they are read",
     "labutils.kept": "gives back what a job computed; its own tests hold it to that",
     "labutils.__version__": "a release is a name for what counts already",

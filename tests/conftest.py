@@ -58,6 +58,7 @@ def share_out(items):
     items.sort(key=place)
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist is not everywhere where the tests for GPUs run
 def pytest_xdist_make_scheduler(config, log):
     """`--dist loadfile`, but any worker may take the next notebook, in the order of the tests."""
     if config.getvalue("dist") != "loadfile":

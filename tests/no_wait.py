@@ -36,6 +36,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from labutils.augment import weak
 
 WAITS = (fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException)
+PUTS = torch.ops.aten.index_put_, torch.ops.aten.index_put, torch.ops.aten._index_put_impl_
 METHODS = ("cpu", "cuda", "numpy", "tolist")  # they wait, but fake tensors would not tell
 # Operators that start nothing on a GPU, besides those whose results are views.
 METADATA = (
@@ -56,8 +57,9 @@ def check(step):
     """Run step() once as it is, for what is made only once, and once on fake tensors.
 
     Raises WaitError at `item`, `bool`, `float`, `nonzero`, a selection by a mask, an index that is
-    a tensor without dimensions, `tolist`, `cpu`, and a tensor made of Python's numbers. What the
-    step changes, such as weights and gradients, is of no use afterwards.
+    a tensor without dimensions, `tolist`, `cpu`, a tensor made of Python's numbers, and a number
+    assigned to places (`x[indices] = 1`). What the step changes, such as weights and gradients, is
+    of no use afterwards.
     """
     with _as_on_a_gpu():
         step()
@@ -83,7 +85,7 @@ def operators(step):
 
 @contextmanager
 def _as_on_a_gpu():
-    with mock.patch.object(weak, "selects", return_value=False):
+    with mock.patch.object(weak, "SELECTING", ()):
         yield
 
 
@@ -98,6 +100,8 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.overloadpacket is torch.ops.aten.lift_fresh:
             raise WaitError(f"the step copies Python's numbers to the device at {_place()}")
+        if function.overloadpacket in PUTS and args[2].ndim == 0:
+            raise WaitError(f"the step copies a number, index_fill_ does not, at {_place()}")
         try:
             return function(*args, **(kwargs or {}))
         except WAITS as error:

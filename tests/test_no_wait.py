@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 x = torch.arange(12.0).view(4, 3)
-mask, place = x[:, 0] > 2, torch.tensor(1)
+mask, place, places = x[:, 0] > 2, torch.tensor(1), torch.tensor([1, 2])
 
 
 def seeded():
@@ -29,6 +29,7 @@ WAITS = {
     "cpu": lambda: x.cpu(),
     "numpy": lambda: x.numpy(),
     "constant of Python's numbers": lambda: x + torch.tensor([1.0, 2.0, 3.0]),
+    "number assigned to places": lambda: x.clone().__setitem__(places, 5.0),
     "value of a fresh draw": lambda: torch.rand((), generator=seeded()).item(),
     "repetition by counts": lambda: x.repeat_interleave(torch.tensor([1, 2, 0, 1]), 0),
 }

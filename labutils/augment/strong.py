@@ -2,17 +2,20 @@
 
 The pool of 14 operations and their ranges are those of the code that FlexMatch and sample adaptive
 augmentation share (`TorchSSL/TorchSSL`, `GuanGui-nju/SAA`), after Cubuk et al. 2020. Each operation
-follows its counterpart in PIL to the rounding. Images are grouped by what an operation needs:
-point operations become one table of 256 values per image, geometric ones one index per pixel.
+follows its counterpart in PIL to the rounding. They are of three kinds: blends with another image,
+tables of 256 values per image, and moves with an index per pixel. On a CPU every operation is done
+to its own images, elsewhere all operations of a kind to all images, which then take what is theirs.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labutils.augment.weak import per_image, uniform
+from labutils.augment.weak import constant, per_image, selects, uniform
 
 # Range of the uniformly drawn magnitude. Rotation in degrees, shear and translation as shares of
 # the side, solarize as threshold, posterize in bits kept, the other four as factor of a blend.
@@ -34,8 +37,6 @@ RANGES = {
 }
 OPERATIONS = tuple(RANGES)
 CUTOUT_COLOUR = (125, 123, 114)
-
-_LOW, _HIGH = torch.tensor(list(RANGES.values())).unbind(1)
 
 
 def strong_augment(
@@ -60,36 +61,57 @@ def strong_augment(
             f"{num_operations} and {largest_cutout}"
         )
     n, _, height, width = images.shape
-    # on the CPU: choosing who gets an operation must not wait for a GPU
-    operations = torch.randint(
-        len(OPERATIONS), (num_operations, n), generator=generator, device=generator.device
-    ).cpu()
-    shares, square = uniform(generator, num_operations, n), uniform(generator, 3, n)
-    magnitudes = _LOW[operations] + (_HIGH - _LOW)[operations] * shares
-    for operation, magnitude in zip(operations, magnitudes, strict=True):
-        images = apply(images, operation, magnitude)
+    size, device = (num_operations, n), generator.device
+    operations = torch.randint(len(OPERATIONS), size, generator=generator, device=device)
+    drawn = uniform(generator, num_operations + 3, n).to(images.device)
+    operations, shares, square = operations.to(images.device), drawn[:-3], drawn[-3:]
+    low, high = constant(tuple(RANGES.values()), images.device).unbind(1)
+    images = apply(images, operations, low[operations] + (high - low)[operations] * shares)
     if largest_cutout == 0:
         return images
-    sides = square[0] * largest_cutout * width
-    return cutout(images, square[1] * width, square[2] * height, sides)
+    side = square[0] * (largest_cutout * width)
+    return cutout(images, square[1] * width, square[2] * height, side)
 
 
-def apply(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
-    """Apply ``OPERATIONS[operation[n]]`` with ``magnitude[n]`` to image n.
+def apply(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensor:
+    """Apply ``OPERATIONS[operations[n]]`` with ``magnitudes[n]`` to image n.
 
-    images: uint8 ``(N, C, H, W)``, C = 1 or 3; operation: int64 ``(N,)``, magnitude: float32
-    ``(N,)``, both on the CPU, in the units of :data:`RANGES`. Geometric operations take the nearest
-    pixel and fill with 0. Returns new images.
+    images: uint8 ``(N, C, H, W)``, C = 1 or 3; operations: int64 ``(N,)``, or ``(K, N)`` for one
+    after the other; magnitudes: float32, in the units of :data:`RANGES`; all on one device.
+    Geometric operations take the nearest pixel and fill with 0. Returns new images.
     """
     _check(images)
-    parts, order = [], []
-    for function, members in _GROUPS.items():
-        chosen = members[operation].nonzero()[:, 0]
-        part = images.index_select(0, chosen.to(images.device, non_blocking=True))
-        parts.append(function(part, operation[chosen], magnitude[chosen]) if len(part) else part)
-        order.append(chosen)
-    back = torch.cat(order).argsort().to(images.device, non_blocking=True)
-    return torch.cat(parts).index_select(0, back)  # several times faster than index_copy
+    operations, magnitudes = torch.atleast_2d(operations, magnitudes)
+    if selects(images):
+        for operation, magnitude in zip(operations, magnitudes, strict=True):
+            images = _apply_by_groups(images, operation, magnitude)
+        return images
+    numbers = torch.arange(len(OPERATIONS), device=images.device)[:, None]
+    masks = dict(zip(OPERATIONS, (operations[:, None] == numbers).unbind(1), strict=True))
+    sources = _sources(masks, magnitudes, *images.shape[2:])
+    for k, magnitude in enumerate(magnitudes):
+        now = {name: mask[k] for name, mask in masks.items()}
+        images = _look_up(_blend(images, now, magnitude), now, magnitude)
+        images = _move(images, sources[k])
+    return images
+
+
+def _apply_by_groups(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
+    """One operation per image, ``(N,)``: every group of operations for its own images."""
+    group = torch.tensor(_GROUP_OF)[operation]
+    order, sizes = group.argsort(), group.bincount(minlength=len(_GROUPS)).tolist()
+    split = (x.index_select(0, order).split(sizes) for x in (images, operation, magnitude))
+    parts = []
+    for (names, function), part, numbers, strength in zip(_GROUPS.items(), *split, strict=True):
+        masks = {name: numbers == OPERATIONS.index(name) for name in names}
+        masks = masks if len(names) > 1 else dict.fromkeys(names)
+        parts.append(function(part, masks, strength) if len(part) else part)
+    return torch.cat(parts).index_select(0, order.argsort())
+
+
+def _take(mask: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
+    """``new`` where the mask ``(N,)`` holds, and everywhere without one."""
+    return new if mask is None else torch.where(mask.view(-1, *[1] * (old.ndim - 1)), new, old)
 
 
 def cutout(
@@ -101,133 +123,152 @@ def cutout(
 ) -> Tensor:
     """Paint a square of ``side[n]`` pixels around ``(x[n], y[n])`` into image n.
 
-    images: uint8 ``(N, C, H, W)``; x, y, side: float ``(N,)`` on the CPU, in pixels. As in the code
-    that FlexMatch and SAA share, a square that begins outside is moved to the border instead of
-    being cut, and both its end pixels are painted. Grey images get the luminance of ``colour``.
+    images: uint8 ``(N, C, H, W)``; x, y, side: float ``(N,)`` in pixels, on the same device. As in
+    the code that FlexMatch and SAA share, a square that begins outside is moved to the border
+    instead of being cut, and both its end pixels are painted. Grey images get the luminance of
+    ``colour``.
     """
-    height, width = images.shape[2:]
-    columns = _span(x, side, width, images.device)[:, None, None, :]
-    rows = _span(y, side, height, images.device)[:, None, :, None]
-    values = colour if images.shape[1] == 3 else (_luminance(*colour),)
-    paint = torch.tensor(values, dtype=torch.uint8, device=images.device).view(1, -1, 1, 1)
-    return torch.where(rows, torch.where(columns, paint, images), images)
+    side = side.masked_fill(side <= 0, -1)  # paints nothing
+    columns = _span(x, side, images.shape[3])[:, None, None, :]
+    rows = _span(y, side, images.shape[2])[:, None, :, None]
+    paint = constant(tuple(map(float, colour)), images.device).view(1, 3, 1, 1)
+    paint = paint if images.shape[1] == 3 else _luminance(paint)
+    return torch.where(rows & columns, paint.to(images.dtype), images)
 
 
-def _span(centre: Tensor, side: Tensor, size: int, device: torch.device) -> Tensor:
+def _span(centre: Tensor, side: Tensor, size: int) -> Tensor:
     """bool (N, size): which pixels lie in [centre - side / 2, ... + side], moved inside."""
-    first = (centre - side / 2).clamp(min=0).floor()
-    last = (first + side).clamp(max=size).floor()
-    last = torch.where(side > 0, last, -1.0)
-    pixels = torch.arange(size)
-    return ((pixels >= first[:, None]) & (pixels <= last[:, None])).to(device)
+    first = torch.sub(centre, side, alpha=0.5).clamp_(min=0).floor_()[:, None]
+    pixels = torch.arange(size, device=centre.device)
+    return (pixels >= first) & (pixels <= first + side[:, None])
 
 
-# --- point operations: one table of 256 values per image and channel ------------------------------
+# --- blends with another image --------------------------------------------------------------------
 
 
-def _look_up(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
-    tables = torch.empty((*images.shape[:2], 256), dtype=torch.uint8, device=images.device)
-    levels = torch.arange(256, dtype=torch.float32, device=images.device).view(1, 1, 256)
+def _blend(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
+    """PIL's Image.blend of another image and the pixels, rounded down."""
+    pixels = images.float()
+    grey = pixels
+    if images.shape[1] == 3 and masks.keys() & {"Color", "Contrast"}:
+        grey = _luminance(pixels)
+    first = pixels  # blended with itself, an image stays as it is
+    for name, other in _OTHERS.items():
+        if name in masks:
+            first = _take(masks[name], other(pixels, grey), first)
+    mixed = (pixels - first).mul_(per_image(magnitude)).add_(first)
+    return mixed.to(torch.uint8)  # rounds down
+
+
+def _mean_grey(_, grey: Tensor) -> Tensor:
+    return grey.mean((2, 3), keepdim=True).add_(0.5).floor_()
+
+
+def _smooth(pixels: Tensor, _) -> Tensor:
+    rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
+    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    total.add_(pixels[:, :, 1:-1, 1:-1], alpha=4)
+    smooth = pixels.clone()  # the border stays as it is
+    smooth[:, :, 1:-1, 1:-1] = total.div_(13).add_(0.5).floor_()
+    return smooth
+
+
+def _luminance(pixels: Tensor) -> Tensor:
+    """PIL's conversion of whole numbers (N, 3, ...) to grey; 24 bits are enough to be exact."""
+    red, green, blue = pixels.split(1, 1)
+    grey = torch.add(red * (19595 / 65536), green, alpha=38470 / 65536)
+    return grey.add_(blue, alpha=7471 / 65536).add_(0.5).floor_()
+
+
+_OTHERS = {
+    "Brightness": lambda pixels, _: constant((0.0,), pixels.device),
+    "Color": lambda _, grey: grey,
+    "Contrast": _mean_grey,
+    "Sharpness": _smooth,
+}
+
+
+# --- tables of 256 values per image and channel ---------------------------------------------------
+
+
+def _look_up(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
+    n, c, height, width = images.shape
+    exact = torch.float32 if images.device.type == "mps" else torch.float64  # as in Python
+    table = levels = torch.arange(256, dtype=exact, device=images.device).view(1, 1, 256)
+    pixels = images.view(n, c, height * width).long()
     for name, make_table in _TABLES.items():
-        chosen = (operation == OPERATIONS.index(name)).nonzero()[:, 0]
-        if len(chosen):
-            at = chosen.to(images.device, non_blocking=True)
-            strength = magnitude[chosen].to(images.device).view(-1, 1, 1)
-            tables[at] = make_table(images.index_select(0, at), levels, strength).to(torch.uint8)
-    pixels = images.flatten(2).flatten(0, 1).long()
-    return tables.flatten(0, 1).gather(1, pixels).view_as(images)  # faster than in 3 dimensions
+        if name in masks:
+            new = make_table(pixels, levels, magnitude.view(-1, 1, 1))
+            table = _take(masks[name], new, table)
+    table = table.to(torch.uint8).expand(n, c, 256).reshape(n * c, 256)
+    return table.gather(1, pixels.view(n * c, -1)).view_as(images)  # faster than in 3 dimensions
 
 
-def _contrast_table(images, levels, factor):
-    grey = images if images.shape[1] == 1 else _luminance(*images.int().unbind(1))
-    mean = (grey.flatten(1).float().mean(1) + 0.5).floor()
-    return _blend(mean.view(-1, 1, 1), levels, factor)
+def _posterize(_, levels, bits):
+    return levels - levels % 2.0 ** (8 - bits.floor())
 
 
-def _posterize_table(images, levels, bits):
-    unit = 2.0 ** (8 - bits.floor())
-    return (levels / unit).floor() * unit
+def _auto_contrast(pixels, levels, _):
+    low, high = (x.to(levels.dtype) for x in torch.aminmax(pixels, dim=2, keepdim=True))
+    scale = 255.0 / (high - low)
+    stretched = (levels * scale - low * scale).clamp_(0, 255)  # rounded down by `_look_up`
+    return torch.where(high > low, stretched, levels)
 
 
-def _auto_contrast_table(images, levels, _):
-    pixels = images.flatten(2)
-    device = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
-    low, high = (x(2, keepdim=True).to(device).double() for x in (pixels.amin, pixels.amax))
-    scale = 255.0 / (high - low).clamp(min=1)
-    levels = levels.to(device).double()
-    stretched = (levels * scale + -low * scale).clamp(0, 255).floor()
-    return torch.where(high > low, stretched, levels).float().to(images.device)
-
-
-def _equalize_table(images, levels, _):
-    pixels = images.flatten(2).long()
-    counts = torch.zeros((*pixels.shape[:2], 256), dtype=torch.int64, device=images.device)
+def _equalize(pixels, levels, _):
+    counts = pixels.new_zeros((*pixels.shape[:2], 256))
     counts.scatter_add_(2, pixels, torch.ones_like(pixels))
-    last = counts.gather(2, images.flatten(2).amax(2, keepdim=True).long())
+    last = counts.gather(2, pixels.amax(2, keepdim=True))
     step = (pixels.shape[2] - last) // 255
     below = counts.cumsum(2) - counts
-    table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255)
-    return torch.where(step > 0, table.float(), levels)
+    table = ((below + step // 2) // step.clamp(min=1)).clamp_(max=255)
+    return torch.where(step > 0, table.to(levels.dtype), levels)
 
 
-# --- operations on neighbouring pixels and channels -----------------------------------------------
+_TABLES = {
+    "AutoContrast": _auto_contrast,
+    "Equalize": _equalize,
+    "Posterize": _posterize,
+    "Solarize": lambda _, levels, limit: torch.where(levels < limit, levels, 255 - levels),
+}
 
 
-def _sharpness(images: Tensor, _: Tensor, magnitude: Tensor) -> Tensor:
-    pixels = images.float()
-    rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
-    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * pixels[:, :, 1:-1, 1:-1]
-    smooth = pixels.clone()  # the border stays as it is
-    smooth[:, :, 1:-1, 1:-1] = (total / 13 + 0.5).floor()
-    return _blend(smooth, pixels, per_image(magnitude, pixels)).to(torch.uint8)
+# --- moves: where each pixel comes from -----------------------------------------------------------
+
+_MOVES = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 
 
-def _colour(images: Tensor, _: Tensor, magnitude: Tensor) -> Tensor:
-    if images.shape[1] == 1:
-        return images
-    pixels, grey = images.float(), _luminance(*images.int().unbind(1))[:, None].float()
-    return _blend(grey, pixels, per_image(magnitude, pixels)).to(torch.uint8)
-
-
-def _blend(first, second: Tensor, share: Tensor) -> Tensor:
-    """PIL's Image.blend: rounds down."""
-    return (first + share * (second - first)).floor()
-
-
-def _luminance(red, green, blue):
-    """PIL's conversion to grey, in integers."""
-    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
-
-
-# --- geometric operations: where each pixel comes from --------------------------------------------
-
-
-def _affine(images: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:
-    def amount(name: str) -> Tensor:
-        return torch.where(operation == OPERATIONS.index(name), magnitude, 0.0)
-
-    angle = -torch.deg2rad(amount("Rotate"))
-    n, c, height, width = images.shape
+def _sources(masks: dict, magnitude: Tensor, height: int, width: int) -> Tensor:
+    """Places in the image with a border of one pixel, (..., N, 1, H * W); masks are (..., N)."""
+    rotate, shear_x, shear_y, right, down = (magnitude * masks[name] for name in _MOVES)
+    angle = rotate * (-math.pi / 180)
     cosine, sine, centre_x, centre_y = angle.cos(), angle.sin(), width / 2, height / 2
     # source x = a column + b row + x0, source y = d column + e row + y0, at the pixels' centres
-    matrix = torch.stack([
-        cosine,
-        sine + amount("ShearX"),
-        centre_x - cosine * centre_x - sine * centre_y + amount("TranslateX") * width,
-        -sine + amount("ShearY"),
-        cosine,
-        centre_y + sine * centre_x - cosine * centre_y + amount("TranslateY") * height,
-    ])  # fmt: skip
-    a, b, x0, d, e, y0 = matrix.to(images.device)
-    column = torch.arange(width, device=images.device) + 0.5
-    row = torch.arange(height, device=images.device) + 0.5
-    x = (a[:, None] * column)[:, None, :] + (b[:, None] * row + x0[:, None])[:, :, None]
-    y = (d[:, None] * column)[:, None, :] + (e[:, None] * row + y0[:, None])[:, :, None]
-    # what lies outside lands on a border of zeros
+    a, b, d, e = cosine, sine + shear_x, shear_y - sine, cosine
+    x0 = centre_x - cosine * centre_x - sine * centre_y + right * width
+    y0 = centre_y + sine * centre_x - cosine * centre_y + down * height
+    column = torch.arange(0.5, width, device=magnitude.device)
+    row = torch.arange(0.5, height, device=magnitude.device)
+    x = (a[..., None] * column)[..., None, :] + (b[..., None] * row + x0[..., None])[..., None]
+    y = (d[..., None] * column)[..., None, :] + (e[..., None] * row + y0[..., None])[..., None]
+    # what lies outside lands on the border, which is black
     x, y = x.floor_().clamp_(-1, width), y.floor_().clamp_(-1, height)
-    index = y.add_(1).mul_(width + 2).add_(x).add_(1).long().view(n, 1, height * width)
+    place = torch.add(x, y, alpha=width + 2).add_(width + 3)
+    return place.long().flatten(-2)[..., None, :]
+
+
+def _move(images: Tensor, source: Tensor) -> Tensor:
     padded = F.pad(images, (1, 1, 1, 1)).flatten(2)
-    return padded.gather(2, index.expand(-1, c, -1)).view_as(images)
+    return padded.gather(2, source.expand(-1, images.shape[1], -1)).view_as(images)
+
+
+_GROUPS = {  # names -> what does them together
+    **{(name,): _blend for name in _OTHERS},
+    **{(name,): _look_up for name in _TABLES},
+    _MOVES: lambda images, *which: _move(images, _sources(*which, *images.shape[2:])),
+    ("Identity",): lambda images, *_: images,
+}
+_GROUP_OF = [next(k for k, names in enumerate(_GROUPS) if name in names) for name in OPERATIONS]
 
 
 def _check(images: Tensor) -> None:
@@ -237,26 +278,3 @@ def _check(images: Tensor) -> None:
         raise ValueError(
             f"strong augmentation expects images (N, 1 or 3, H, W), got {tuple(images.shape)}"
         )
-
-
-_TABLES = {
-    "Brightness": lambda _, levels, factor: _blend(0.0, levels, factor),
-    "Contrast": _contrast_table,
-    "Solarize": lambda _, levels, limit: torch.where(levels < limit, levels, 255 - levels),
-    "Posterize": _posterize_table,
-    "AutoContrast": _auto_contrast_table,
-    "Equalize": _equalize_table,
-}
-
-
-def _mask(*names: str) -> Tensor:
-    return torch.tensor([name in names for name in OPERATIONS])
-
-
-_GROUPS = {  # function -> which operations it does together
-    _look_up: _mask(*_TABLES),
-    _affine: _mask("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"),
-    _sharpness: _mask("Sharpness"),
-    _colour: _mask("Color"),
-    lambda images, *_: images: _mask("Identity"),
-}

@@ -3,8 +3,8 @@
 Random resized crop, mirror image, colour jitter in random order, grey, Gaussian blur (Chen et al.
 2020a, appendix A). Every image draws its own parameters from a ``torch.Generator``; all images are
 transformed together: rows are resampled by copying whole rows, columns are rows of the transposed
-image, and colour operations are done to those images whose turn it is. The deterministic functions
-agree with torchvision's operations for equal parameters.
+image, and brightness, contrast and saturation are one blend. The deterministic functions agree with
+torchvision's operations for equal parameters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from labutils.augment.weak import on_some, per_image, uniform
 
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green, blue, as in torchvision
-OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 
 _CPU_CHUNK = 128  # images that are worked on together: what a core's cache can hold
 
@@ -81,69 +80,66 @@ def random_view(images: Tensor, recipe: Recipe, generator: torch.Generator) -> T
 def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
     images = _unit_range(images)
     _, channels, height, width = images.shape
-    n = copies * len(images)
-
-    def happens(probability: float) -> Tensor:
-        return uniform(generator, n) < probability
-
-    boxes = crop_boxes(n, height, width, recipe, generator)
-    flipped = happens(recipe.flip_probability)
-    spread = torch.tensor([0.8, 0.8, 0.8, 0.2])[:, None] * recipe.strength
-    jitter = 2 * uniform(generator, len(OPERATIONS), n) - 1
-    change = jitter * spread * happens(recipe.jitter_probability)
-    change[:3].clamp_(min=-1)  # a factor below 0 cannot be: torchvision cuts the range there
-    order = uniform(generator, n, len(OPERATIONS)).argsort(1)
-    grey_ones, blurred = happens(recipe.grey_probability), happens(recipe.blur_probability)
+    n, device = copies * len(images), images.device
+    boxes = crop_boxes(n, height, width, recipe, generator).to(device)
+    draws = uniform(generator, 13, n).to(device)
+    flipped = draws[0] < recipe.flip_probability
+    change = (draws[1:5] - 0.5) * (draws[5] < recipe.jitter_probability)
+    change[:3].mul_(1.6 * recipe.strength)
+    change[3].mul_(0.4 * recipe.strength)
+    turns = _turns(change, draws[6:10].argsort(0), colour=channels == 3)
+    grey_ones, blurred = draws[10] < recipe.grey_probability, draws[11] < recipe.blur_probability
     low, high = recipe.blur_sigma
-    sigma = low + (high - low) * uniform(generator, n)
+    sigma = low + (high - low) * draws[12]
     kernel = max(3, 2 * (int(recipe.blur_kernel * height) // 2) + 1)
 
-    turns = _turns(change, order, colour=channels == 3)
-    source = torch.arange(n) % max(len(images), 1)
     views = images.new_empty((n, channels, height, width))
-    size = _CPU_CHUNK if images.device.type == "cpu" else max(n, 1)
+    size = _CPU_CHUNK if device.type == "cpu" else max(n, 1)
     for start in range(0, n, size):
         part = slice(start, start + size)
         view = views[part]
-        view.copy_(_crop(images, source[part], *(x[part] for x in (*boxes, flipped))))
-        _jitter(view, turns[..., part])
-        if channels == 3:
+        view.copy_(_crop(images, start, *boxes[:, part], flipped[part]))
+        if recipe.jitter_probability and recipe.strength:
+            _jitter(view, turns[..., part], change[3, part])
+        if channels == 3 and recipe.grey_probability:
             on_some(view, grey_ones[part], lambda chosen: grey(chosen).expand_as(chosen))
-        on_some(view, blurred[part], partial(gaussian_blur, kernel_size=kernel), sigma[part])
+        if recipe.blur_probability:
+            blur = partial(gaussian_blur, kernel_size=kernel)
+            on_some(view, blurred[part], blur, sigma[part])
     return views
 
 
 def crop_boxes(
     n: int, height: int, width: int, recipe: Recipe, generator: torch.Generator
 ) -> Tensor:
-    """Places of n random crops, int64 ``(4, n)``: top, left, height, width.
+    """Places of n random crops, whole numbers (4, n): top, left, height, width.
 
     Drawn as torchvision's ``RandomResizedCrop`` does: area uniform, aspect ratio log-uniform, up to
     ten tries to fit into the image, else the largest central crop of an allowed ratio.
     """
-    scale, aspect = recipe.scale, recipe.aspect
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * uniform(generator, 10, n))
-    low, high = math.log(aspect[0]), math.log(aspect[1])
+    low, high = (height * width * share for share in recipe.scale)
+    area = low + (high - low) * uniform(generator, 10, n)
+    low, high = (math.log(aspect) for aspect in recipe.aspect)
     ratio = (low + (high - low) * uniform(generator, 10, n)).exp()
     w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.to(torch.uint8).argmax(0, keepdim=True)  # argmax gives the first of equals
-    fits, w, h = (x.gather(0, first)[0] for x in (fits, w, h))
-    whole = min(max(width / height, aspect[0]), aspect[1])
+    fails = (torch.minimum(w, h) < 1) | (w > width) | (h > height)
+    first = fails.view(torch.uint8).argmin(0, keepdim=True)  # argmin gives the first of equals
+    fails, w, h = (x.gather(0, first)[0] for x in (fails, w, h))
+    whole = min(max(width / height, recipe.aspect[0]), recipe.aspect[1])
     fallback_w = min(width, round(height * whole))
     fallback_h = min(height, round(width / whole))
     place = uniform(generator, 2, n)
-    top, left = (place[0] * (height - h + 1)).floor(), (place[1] * (width - w + 1)).floor()
-    drawn = torch.stack([top, left, h, w])
-    fallback = [(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w]
-    return torch.where(fits, drawn, torch.tensor(fallback)[:, None]).long()
+    top, left = (place[0] * (height + 1 - h)).floor(), (place[1] * (width + 1 - w)).floor()
+    fallback = (height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w
+    drawn = zip((top, left, h, w), fallback, strict=True)
+    return torch.stack([value.masked_fill_(fails, other) for value, other in drawn])
 
 
 def grey(images: Tensor) -> Tensor:
     """Luminance ``(N, 1, H, W)`` of colour images ``(N, 3, H, W)``."""
     red, green, blue = images.unbind(1)
     a, b, c = GREY_WEIGHTS
-    return (a * red + b * green + c * blue)[:, None]
+    return torch.add(red * a, green, alpha=b).add_(blue, alpha=c)[:, None]
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
@@ -159,16 +155,15 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
             f"for images {tuple(images.shape[2:])}"
         )
     distance = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-    sigma = sigma.to(images.device, images.dtype)[:, None]
-    bell = (-0.5 * (distance / sigma).square()).exp()
-    weights = [x.view(-1, 1, 1, 1) for x in (bell / bell.sum(1, keepdim=True)).unbind(1)]
+    bell = (-0.5 * (distance / sigma[:, None]).square()).softmax(1)
+    weights = [per_image(x) for x in bell.unbind(1)]
     for dimension, size in ((2, images.shape[2]), (3, images.shape[3])):
         border = (0, 0, reach, reach) if dimension == 2 else (reach, reach, 0, 0)
         padded = F.pad(images, border, mode="reflect")
         taps = [padded.narrow(dimension, k, size) for k in range(kernel_size)]
         images = taps[0] * weights[0]
         for tap, weight in zip(taps[1:], weights[1:], strict=True):
-            images += tap * weight
+            images.addcmul_(tap, weight)
     return images
 
 
@@ -182,76 +177,81 @@ def _unit_range(images: Tensor) -> Tensor:
     return images.float()
 
 
-def _crop(images, source, top, left, height, width, flipped) -> Tensor:
-    """View n: the box of image source[n], resized to the whole size, mirrored where flipped[n].
+def _crop(images, first, top, left, height, width, flipped) -> Tensor:
+    """View n: a box of image first + n, resized to the whole size, mirrored where flipped[n].
 
-    Bilinear interpolation with half-pixel centres that never looks outside the box, as
-    torchvision's ``resized_crop`` to the original size (where antialiasing has no effect, since
-    the box is never larger than the result).
+    Images are counted in a circle. Bilinear interpolation with half-pixel centres that never looks
+    outside the box, as torchvision's ``resized_crop`` to the original size (where antialiasing has
+    no effect, since the box is never larger than the result).
     """
-    straight = torch.zeros_like(flipped)
-    views = _resample_rows(images, source, *_stretch(images.shape[2], top, height, straight))
-    columns = _stretch(images.shape[3], left, width, flipped)
-    turned = _resample_rows(views.transpose(2, 3), torch.arange(len(source)), *columns)
-    return turned.transpose(2, 3)
+    rows = _stretch(images.shape[2], top, height)
+    columns = _stretch(images.shape[3], left, width)
+    columns = torch.where(flipped[:, None], columns.flip(1), columns)
+    views = _resample_rows(images, first, rows)
+    return _resample_rows(views.transpose(2, 3), 0, columns).transpose(2, 3)
 
 
-def _stretch(size: int, start: Tensor, length: Tensor, reverse: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of `size` rows lies above each new row, and the share of the row below it; (N, size).
+def _stretch(size: int, start: Tensor, length: Tensor) -> Tensor:
+    """Where in the image each new row comes from, (N, size).
 
     The new rows are start[n] .. start[n] + length[n] - 1, stretched to the whole size.
     """
-    start, length = start.float()[:, None], length.float()[:, None]
-    place = (torch.arange(size) + 0.5) * (length / size) - 0.5
-    place = start + torch.minimum(place.clamp_(min=0), length - 1)
-    place = torch.where(reverse[:, None], place.flip(1), place)
-    above = place.floor()
-    return above.long(), place - above
+    start, length = start[:, None], length[:, None]
+    middle = torch.arange(0.5, size, device=start.device)
+    place = (middle * (length / size)).sub_(0.5).clamp_(min=0)
+    return torch.minimum(place, length - 1).add_(start)
 
 
-def _resample_rows(images: Tensor, source: Tensor, above: Tensor, share: Tensor) -> Tensor:
-    c, size, width = images.shape[1:]
-    shape = len(source), c, -1, width
-    plane = (source * c)[:, None] + torch.arange(c)
-    above = (above[:, None] + plane[..., None] * size).view(-1).to(images.device)
+def _resample_rows(images: Tensor, first: int, place: Tensor) -> Tensor:
+    """Row r of view n: image first + n at place[n, r] rows, between two of its rows."""
+    (count, c, size, width), n = images.shape, len(place)
+    above = place.long()
+    plane = c * size
+    begin = torch.arange(first * plane, (first + n) * plane, size, device=images.device)
+    index = (above[:, None] + (begin % (count * plane)).view(n, c, 1)).view(-1)
     rows = images.reshape(-1, width)
-    first = rows.index_select(0, above).view(shape)
+    upper = rows.index_select(0, index)
     # the row below the last is not there, and its share is 0
-    below = rows.index_select(0, above.add_(1).clamp_(max=len(rows) - 1)).view(shape)
-    share = share.to(images.device, images.dtype)[:, None, :, None]
-    return below.sub_(first).mul_(share).add_(first)
+    lower = rows.index_select(0, index.add_(1).clamp_(max=len(rows) - 1))
+    upper, lower = (x.view(n, c, -1, width) for x in (upper, lower))
+    return upper.lerp_(lower, (place - above).view(n, 1, -1, 1))
 
 
-def _turns(change: Tensor, order: Tensor, colour: bool) -> Tensor:
-    """(T, 4, N): by how much each operation changes image n at turn t; 0 when it has no turn.
+def _turns(change: Tensor, turn: Tensor, colour: bool) -> Tensor:
+    """(T, 3 or 2, N): at every turn, the factor of the pixels and what of greys is added to them.
 
-    change (4, N): factor - 1 of the first three operations, and the shift of the hue. Without
-    colour, the two operations that are left have two turns.
+    change (4, N): factor - 1 of brightness, contrast and saturation, and the shift of the hue.
+    turn (4, N): which of the four comes first, second and so on; the hue changes between the third
+    and the fourth of six turns. Without colour, brightness and contrast have two turns.
     """
-    if not colour:
-        change = change * torch.tensor([1.0, 1.0, 0.0, 0.0])[:, None]
-        contrast_first = (order == 1).long().argmax(1) < (order == 0).long().argmax(1)
-        order = torch.stack([contrast_first.long(), 1 - contrast_first.long()], 1)
-    return torch.where(order.T[:, None] == torch.arange(4)[:, None], change, 0.0)
+    if colour:
+        turn = torch.add(turn[:3], turn[:3] > turn[3], alpha=2)
+    else:
+        turn = (turn[:2] > turn[:2].flip(0)).long()
+    count = torch.arange(6 if colour else 2, device=turn.device).view(-1, 1, 1)
+    changes = (turn == count) * change[: len(turn)]
+    return torch.cat([1 + changes.sum(1, keepdim=True), -changes[:, 1:]], 1)
 
 
-def _jitter(images: Tensor, turns: Tensor) -> Tensor:
-    """Colour jitter in place, as `_turns` says."""
-    for brightness, contrast, saturation, hue in turns.unbind(0) if turns.any() else ():
-        # brightness and contrast, for all images: the others have factor 1 and shift 0
-        means = images.mean((2, 3), keepdim=True)
-        means = grey(means) if images.shape[1] == 3 else means.mean(1, keepdim=True)
-        images.mul_(per_image(1 + brightness + contrast, images))
-        images.sub_(per_image(contrast, images) * means).clamp_(0, 1)
-        on_some(images, saturation != 0, _saturation, saturation)
-        on_some(images, hue != 0, _shift_hue, hue)
+def _jitter(images: Tensor, turns: Tensor, hue: Tensor) -> Tensor:
+    """Colour jitter in place, as `_turns` says; hue (N,): by how much it changes."""
+    acts = turns[:, 0] != 1
+    for k, values in enumerate(turns):
+        if k == 3:
+            on_some(images, hue != 0, _shift_hue, hue)
+        on_some(images, acts[k], _blend, *values)
     return images
 
 
-def _saturation(images: Tensor, change: Tensor) -> Tensor:
-    change = per_image(change, images)
-    pale = grey(images).mul_(change)
-    return images.mul_(1 + change).sub_(pale).clamp_(0, 1)
+def _blend(images: Tensor, factor: Tensor, of_mean: Tensor, of_own: Tensor | None = None) -> Tensor:
+    """In place: factor times the pixels plus shares of the mean grey and of the own, in 0..1."""
+    if of_own is None:
+        added = per_image(of_mean) * images.mean((1, 2, 3), keepdim=True)
+    else:
+        pale = grey(images)
+        mean = per_image(of_mean) * pale.mean((2, 3), keepdim=True)
+        added = torch.addcmul(mean, per_image(of_own), pale)
+    return torch.addcmul(added, images, per_image(factor), out=images).clamp_(0, 1)
 
 
 def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -259,15 +259,14 @@ def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     red, green, blue = images.unbind(1)
     value, low = images.amax(1), images.amin(1)
     chroma = value - low
-    safe = torch.where(chroma == 0, 1.0, chroma)
-    hue = torch.where(
-        value == red,
-        (green - blue) / safe,
-        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-    )
-    hue += 6 * shift.to(images.device, images.dtype).view(-1, 1, 1)
+    # six times the hue times the chroma, by which channel is the largest
+    green_first = torch.add(blue - red, chroma, alpha=2)
+    blue_first = torch.add(red - green, chroma, alpha=4)
+    hue = torch.where(value == green, green_first, blue_first)
+    hue = torch.where(value == red, green - blue, hue) / chroma.clamp(min=1e-9)
+    hue.add_(shift.view(-1, 1, 1), alpha=6)
     # f(n) = V - C max(0, min(k, 4 - k, 1)) with k = (n + H) mod 6, for n = 5, 3, 1
-    offset = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
-    k = (offset + hue[:, None]).remainder(6)
+    offset = torch.arange(5.0, 0.0, -2.0, device=images.device).view(1, 3, 1, 1)
+    k = (offset + hue[:, None]).remainder_(6)
     weight = torch.minimum(k, 4 - k).clamp_(0, 1)
-    return value[:, None] - chroma[:, None] * weight
+    return torch.addcmul(value[:, None], chroma[:, None], weight, value=-1)

@@ -8,10 +8,13 @@ pipeline, which handles one image at a time in Python.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+SELECTING = ("cpu",)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -28,10 +31,9 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
             f"normalise expects images (N, C, H, W) and C values of mean and std, got images "
             f"{tuple(images.shape)}, {len(mean)} means, {len(std)} stds"
         )
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(-1, 1, 1)
-    shifts = [-m / s for m, s in zip(mean, std, strict=True)]
-    shift = torch.tensor(shifts, device=images.device).view(-1, 1, 1)
-    return images.float().mul_(scale).add_(shift)
+    scale = constant(tuple(1 / (255 * s) for s in std), images.device).view(-1, 1, 1)
+    shifts = tuple(-m / s for m, s in zip(mean, std, strict=True))
+    return images.float().mul_(scale).add_(constant(shifts, images.device).view(-1, 1, 1))
 
 
 def pad_crop_flip(
@@ -53,7 +55,7 @@ def pad_crop_flip(
 
     def draw(high: int) -> Tensor:
         values = torch.randint(high, (n,), generator=generator, device=generator.device)
-        return values.to(images.device, non_blocking=True)
+        return values.to(images.device)
 
     top, left = draw(2 * padding + 1), draw(2 * padding + 1)
     flipped = draw(2) if flip else torch.zeros_like(top)
@@ -83,24 +85,39 @@ def crop_flip(images: Tensor, padding: int, top: Tensor, left: Tensor, flipped: 
 
 
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:
-    """Uniform numbers in 0..1 on the CPU, drawn where the generator is."""
-    return torch.rand(shape, generator=generator, device=generator.device).cpu()
+    """Uniform numbers in 0..1, where the generator is."""
+    return torch.rand(shape, generator=generator, device=generator.device)
 
 
-def per_image(values: Tensor, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """One value per image ``(N,)`` as ``(N, 1, 1, 1)`` where the images are, in their dtype."""
-    return values.to(images.device, dtype or images.dtype, non_blocking=True).view(-1, 1, 1, 1)
+@lru_cache
+def constant(values: tuple, device: torch.device) -> Tensor:
+    """Numbers as a tensor that is made once: a GPU would wait for the host at each copy."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
+
+
+def per_image(values: Tensor) -> Tensor:
+    """One value per image, ``(N,)`` to ``(N, 1, 1, 1)``."""
+    return values.view(-1, 1, 1, 1)
 
 
 def selects(images: Tensor) -> bool:
     """Whether work is done for those images only that need it: a GPU would wait to learn which."""
-    return images.device.type == "cpu"
+    return images.device.type in SELECTING
 
 
 def on_some(images: Tensor, mask: Tensor, function: Callable[..., Tensor], *values: Tensor) -> None:
-    """Replace the images where ``mask`` (N,) holds by function(those images, their values)."""
-    chosen = mask.nonzero()[:, 0]
-    if len(chosen):
-        at = chosen.to(images.device, non_blocking=True)
-        new = function(images.index_select(0, at), *(x[chosen] for x in values))
-        images.index_copy_(0, at, new)
+    """Replace the images where ``mask`` (N,) holds by function(those images, their values).
+
+    A function that changes images in place leaves those alone whose values say so.
+    """
+    if selects(images):
+        chosen = mask.nonzero()[:, 0]
+        if len(chosen) <= 0.7 * len(images):  # else to pick them out costs more than it saves
+            if len(chosen):
+                new = function(images.index_select(0, chosen), *(x[chosen] for x in values))
+                images.index_copy_(0, chosen, new)
+            return
+    new = function(images, *values)
+    if new is not images:
+        torch.where(per_image(mask), new, images, out=images)

@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+import requests
+from filelock import FileLock
+
+from labutils.progress import progress_bar
+
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
@@ -28,11 +34,8 @@ def reading(path: Path) -> Iterator[None]:
 
 def cache_folder() -> Path:
     """Where downloads are kept: ``LABUTILS_DATA`` or the user's cache folder."""
-    if path := os.environ.get("LABUTILS_DATA"):
-        return Path(path)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("labutils")) / "data"
+    path = os.environ.get("LABUTILS_DATA")
+    return Path(path) if path else Path(platformdirs.user_cache_dir("labutils")) / "data"
 
 
 def download(url: str, target: Path, md5: str, command: str) -> None:
@@ -41,9 +44,6 @@ def download(url: str, target: Path, md5: str, command: str) -> None:
     What an interrupted download has left in a ``.part`` file is kept and continued; other
     processes wait and find the file. command: what the reader types to try again. Raises DataError.
     """
-    import requests
-    from filelock import FileLock
-
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,25 +59,17 @@ def download(url: str, target: Path, md5: str, command: str) -> None:
                     f"{found}. Nothing was kept. Try again: {command}"
                 )
             part.replace(target)
-    except requests.RequestException as error:
+    except OSError as error:  # those of requests are OSErrors, too
         kept = part.stat().st_size if part.is_file() else 0
         raise DataError(
-            f"{target}: cannot be downloaded from {url} ({error}). {kept} bytes are kept. With a "
-            f"connection, go on with: {command}. Or put the file there yourself (md5 {md5})."
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"{target}: cannot be written ({error}). Free space or choose another folder with "
-            f"LABUTILS_DATA, then: {command}"
+            f"{target}: cannot be downloaded from {url} and written ({error}). {kept} bytes "
+            "are kept. With a connection and free space (LABUTILS_DATA names another folder), go "
+            f"on with: {command}. Or put the file there yourself (md5 {md5})."
         ) from error
 
 
 def _continue(url: str, part: Path) -> None:
     """Add to the file `part` what it lacks of the file at `url`."""
-    import requests
-
-    from labutils.progress import progress_bar
-
     start = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity"}  # the bytes as they lie on the server
     if start:

@@ -139,7 +139,16 @@ def read(name: str) -> tuple[Images, Images, tuple[str, ...]]:
     """
     folder = fetch(name)
     if name == MINI:
-        return _read_mini(folder / f"{MINI}.npz")
+        path = folder / f"{MINI}.npz"
+        with reading(path), np.load(path, allow_pickle=False) as arrays:
+            train, test = (
+                Images(
+                    torch.from_numpy(arrays[f"{split}_images"][:, None]),
+                    torch.from_numpy(arrays[f"{split}_labels"].astype(np.int64)),
+                )
+                for split in ("train", "test")
+            )
+        return train, test, MINI_CLASSES
     from torchvision.datasets.utils import extract_archive
 
     reader = _reader(name)
@@ -186,16 +195,3 @@ def _to_tensors(part) -> Images:
     images = torch.as_tensor(part.data)
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     return Images(images.contiguous(), torch.as_tensor(part.targets))
-
-
-def _read_mini(path: Path) -> tuple[Images, Images, tuple[str, ...]]:
-    """The subset of Fashion-MNIST that is shipped with the package."""
-    with reading(path), np.load(path, allow_pickle=False) as arrays:
-        train, test = (
-            Images(
-                torch.from_numpy(arrays[f"{split}_images"][:, None]),
-                torch.from_numpy(arrays[f"{split}_labels"].astype(np.int64)),
-            )
-            for split in ("train", "test")
-        )
-    return train, test, MINI_CLASSES

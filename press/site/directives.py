@@ -130,9 +130,7 @@ class Theme(BookDirective):
         found = [theme for theme in self.catalogue.themes if theme.slug == self.arguments[0]]
         if not found:
             known = ", ".join(theme.slug for theme in self.catalogue.themes)
-            raise self.error(
-                f"no theme {self.arguments[0]!r} in {catalogue.FILE}; it lists {known}"
-            )
+            raise self.error(f"no theme {self.arguments[0]!r} in {catalogue.FILE}; it has {known}")
         theme = found[0]
         states = [self.facts(paper) for paper in theme.notebooks]
         to_come = [p for p in theme.papers if not p.heading and p.kind != "reading"]

@@ -42,9 +42,7 @@ def chromium():
         import pypdf  # noqa: F401
         from playwright.sync_api import Error, sync_playwright
     except ImportError as error:
-        raise PressError(
-            f"printing needs {error.name}, which the tests' environment has: `make pdf`"
-        ) from None
+        raise PressError(f"printing needs {error.name}, which .venv has: `make pdf`") from None
     with sync_playwright() as playwright:
         try:
             # A container has neither Chromium's sandbox nor much shared memory.

@@ -11,7 +11,7 @@ from pathlib import Path
 from labutils.claims import Record
 from labutils.statistics import VERDICTS
 from press import catalogue, staleness
-from press.records import read_history, read_record
+from press.records import read_history, read_record, replications
 
 PROFILES = ("small", "full")  # smoke runs prove nothing about claims
 
@@ -24,6 +24,7 @@ class Run:
     paper: catalogue.Paper
     record: Record
     stale: bool
+    replications: list[Record]  # of the same code on other devices
 
     @cached_property
     def verdicts(self):
@@ -32,6 +33,11 @@ class Run:
     def counts(self, source):
         """{verdict: number} of the claims of a source, without verdicts that do not occur."""
         return count(self.verdicts[c.id].verdict for c in self.record.claims if c.source == source)
+
+    def elsewhere(self, claim):
+        """[(device, verdict), ...] of a claim, one for each replication."""
+        found = [(r.environment["device"], r.verdicts().get(claim.id)) for r in self.replications]
+        return [(device, verdict.verdict) for device, verdict in found if verdict]
 
     def anchor(self, claim):
         """The permanent anchor of a claim on the page of its theme."""
@@ -56,15 +62,16 @@ def all_runs(root):
     found = []
     for theme, paper in notebooks(root):
         code = staleness.fingerprint(paper.slug, root)
-        records = (read_record(paper.slug, profile, root) for profile in PROFILES)
-        found += [Run(theme, paper, r, r.fingerprint != code) for r in records if r]
+        for record in filter(None, (read_record(paper.slug, name, root) for name in PROFILES)):
+            others = replications(paper.slug, record.profile, root)
+            same = [other for other in others if other.fingerprint == record.fingerprint]
+            found.append(Run(theme, paper, record, record.fingerprint != code, same))
     return found
 
 
 def runs(root, paper):
     """{profile: Run} of what is recorded of a notebook."""
-    found = (run for run in all_runs(root) if run.paper == paper)
-    return {run.record.profile: run for run in found}
+    return {run.record.profile: run for run in all_runs(root) if run.paper == paper}
 
 
 def shown(root, docname):
@@ -128,6 +135,7 @@ def as_json(root):
             | {"verdicts": {name: asdict(v) for name, v in run.verdicts.items()}}
             for run in all_runs(root)
         ],
+        "replications": [asdict(r) for run in all_runs(root) for r in run.replications],
         "superseded": [
             {"notebook": paper.slug, **asdict(old)}
             for _, paper in notebooks(root)

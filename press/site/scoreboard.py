@@ -50,7 +50,7 @@ class Superseded(TemplateDirective):
         for _, paper in records.notebooks(self.root):
             now = records.runs(self.root, paper)
             for old in records.superseded(self.root, paper):
-                counts = records.count(claim.verdict.verdict for claim in old.claims)
+                counts = records.count(claim["verdict"] for claim in old.claims)
                 changes = differences(old.claims, now.get(old.profile))
                 rows.append((paper, old, counts, *changes))
         return self.render("superseded.html", rows=rows)
@@ -87,16 +87,16 @@ def differences(before, run):
     now = {claim.id: claim for claim in run.record.claims} if run else {}
     changes, moved = [], []
     for claim in before:
-        was = claim.verdict.verdict
-        if claim.id not in now:
-            changes.append(f"{claim.id}: {was}; no longer claimed")
+        name, was, interval = claim["id"], claim["verdict"], claim["difference"]
+        if name not in now:
+            changes.append(f"{name}: {was}; no longer claimed")
             continue
-        verdict, difference = run.verdicts[claim.id].verdict, now[claim.id].difference
+        verdict, difference = run.verdicts[name].verdict, now[name].difference
         if verdict != was:
-            changes.append(f"{claim.id}: {was} before, {verdict} now")
-        if claim.unit == "points" and claim.difference and difference:
-            moved.append(abs(claim.difference.mean - difference.mean))
-    old = {claim.id for claim in before}
+            changes.append(f"{name}: {was} before, {verdict} now")
+        if claim["unit"] == "points" and interval and difference:
+            moved.append(abs(interval["mean"] - difference.mean))
+    old = {claim["id"] for claim in before}
     changes += [f"{name}: new" for name in now if name not in old]
     return changes, max(moved, default=None)
 

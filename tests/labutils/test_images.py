@@ -368,7 +368,9 @@ def test_full_disk_is_one_clear_error(serve, cache, monkeypatch):
 def test_cache_folder_that_cannot_be_made(serve, cache):
     serve()
     cache.write_text("a file where the folder should be")
-    with pytest.raises(data.DataError, match="cannot be written"):
+    with pytest.raises(
+        data.DataError, match=r"cannot be downloaded .* and written .*LABUTILS_DATA"
+    ):
         data.fetch("cifar10")
 
 

@@ -2,13 +2,14 @@
 
 import math
 
+import no_wait
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from labutils import data
-from labutils.augment import strong
+from labutils.augment import strong, weak
 
 AFFINE, NEAREST = Image.Transform.AFFINE, Image.Resampling.NEAREST
 PIL = {
@@ -115,9 +116,8 @@ def test_draws_are_uniform_and_from_the_generator_alone(monkeypatch):
     one = strong.strong_augment(images, torch.Generator().manual_seed(0))
     two = strong.strong_augment(images, torch.Generator().manual_seed(0))
     assert torch.equal(one, two)
-    assert len(seen) == 6
-    operation = torch.cat([o for o, _ in seen[:3]])
-    magnitude = torch.cat([m for _, m in seen[:3]])
+    assert [o.shape for o, _ in seen] == [(3, 4200)] * 2
+    operation, magnitude = (x.flatten() for x in seen[0])
     counts = operation.bincount(minlength=14)
     assert (counts - 900).abs().max() < 5 * math.sqrt(900)
     for number, (low, high) in enumerate(strong.RANGES.values()):
@@ -142,3 +142,36 @@ def test_bad_input_is_named():
 def test_empty_batches_pass():
     empty = torch.zeros(0, 3, 28, 28, dtype=torch.uint8)
     assert strong.strong_augment(empty, torch.Generator()).shape == empty.shape
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_never_waits_and_launches_few_operators(channels):
+    images, generator = pictures(channels, 30), torch.Generator().manual_seed(0)
+
+    def step():
+        return strong.strong_augment(images, generator, 3)
+
+    no_wait.check(step)
+    assert no_wait.operators(step).total() <= 300
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_the_same_whether_work_is_saved_or_not(channels, monkeypatch):
+    images = pictures(channels).repeat(10, 1, 1, 1)
+    saved = strong.strong_augment(images, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(weak, "SELECTING", ())
+    assert torch.equal(strong.strong_augment(images, torch.Generator().manual_seed(0)), saved)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gpu_makes_the_images_of_the_cpu(channels):
+    images = pictures(channels)
+    ours = strong.strong_augment(images.cuda(), torch.Generator().manual_seed(0)).cpu()
+    theirs = strong.strong_augment(images, torch.Generator().manual_seed(0))
+    assert (ours != theirs).float().mean() < 1e-3  # pixels whose source is on an edge
+    on_device = torch.Generator("cuda").manual_seed(0)
+    assert strong.strong_augment(images.cuda(), on_device).is_cuda

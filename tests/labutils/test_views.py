@@ -1,12 +1,13 @@
 """Two-view augmentation: equal to torchvision for fixed parameters, and in distribution."""
 
+import no_wait
 import numpy as np
 import pytest
 import torch
 from torchvision import transforms
 from torchvision.transforms.v2 import functional as TV
 
-from labutils.augment import views
+from labutils.augment import views, weak
 
 
 def generator(seed=0):
@@ -23,7 +24,7 @@ def test_resized_crop_equals_torchvision(channels, size):
     images = pictures(30, channels, size)
     box = views.crop_boxes(30, size, size, views.Recipe(), generator())
     flipped = torch.arange(30) % 2 == 1
-    ours = views._crop(images, torch.arange(30), *box, flipped)
+    ours = views._crop(images, 0, *box, flipped)
     for n, image in enumerate(images):
         top, left, h, w = (int(values[n]) for values in box)
         theirs = TV.resized_crop(image, top, left, h, w, [size, size], antialias=True)
@@ -33,8 +34,8 @@ def test_resized_crop_equals_torchvision(channels, size):
 
 def test_the_whole_image_as_crop_changes_nothing():
     images = pictures(4, 1)
-    zero, full = torch.zeros(4, dtype=torch.int64), torch.full((4,), 28)
-    same = views._crop(images, torch.arange(4), zero, zero, full, full, zero > 0)
+    zero, full = torch.zeros(4), torch.full((4,), 28.0)
+    same = views._crop(images, 0, zero, zero, full, full, zero > 0)
     assert torch.equal(same, images)
 
 
@@ -46,7 +47,8 @@ def test_colour_jitter_equals_torchvision_in_every_order(channels):
     hue = torch.rand(48, generator=draw) - 0.5
     order = torch.rand(48, 4, generator=draw).argsort(1)
     change = torch.stack([*(factor - 1 for factor in factors), hue])
-    ours = views._jitter(images.clone(), views._turns(change, order, colour=channels == 3))
+    turns = views._turns(change, order.argsort(1).T, colour=channels == 3)
+    ours = views._jitter(images.clone(), turns, hue)
     apply = (TV.adjust_brightness, TV.adjust_contrast, TV.adjust_saturation, TV.adjust_hue)
     for n, image in enumerate(images):
         for k in order[n].tolist():
@@ -182,3 +184,36 @@ def test_wrong_input_says_what_was_expected():
     ):  # fmt: skip
         with pytest.raises(ValueError, match="Recipe expects"):
             views.Recipe(**wrong)
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channels", "most"), [(1, 130), (3, 190)])
+def test_views_never_wait_and_launch_few_operators(channels, most):
+    images, draw = (pictures(8, channels) * 255).to(torch.uint8), generator()
+
+    def step():
+        return views.two_views(images, views.Recipe(), draw)
+
+    no_wait.check(step)
+    assert no_wait.operators(step).total() <= most
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_are_the_same_whether_work_is_saved_or_not(channels, monkeypatch):
+    images = pictures(150, channels)
+    saved = torch.cat(views.two_views(images, views.Recipe(), generator()))
+    monkeypatch.setattr(weak, "SELECTING", ())
+    assert torch.equal(torch.cat(views.two_views(images, views.Recipe(), generator())), saved)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gpu_makes_the_views_of_the_cpu(channels):
+    images = pictures(64, channels)
+    ours = views.random_view(images.cuda(), views.Recipe(), generator())
+    torch.testing.assert_close(
+        ours.cpu(), views.random_view(images, views.Recipe(), generator()), atol=1e-4, rtol=0
+    )
+    assert views.random_view(images.cuda(), views.Recipe(), torch.Generator("cuda")).is_cuda

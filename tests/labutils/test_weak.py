@@ -1,5 +1,6 @@
 """Batched augmentation against torchvision's per-image operations, and its distribution."""
 
+import no_wait
 import numpy as np
 import pytest
 import torch
@@ -129,6 +130,17 @@ def test_bad_input_is_refused():
         augment.pad_crop_flip(batch((1, 28, 28)), 2, seeded())
     with pytest.raises(ValueError, match="padding >= 0"):
         augment.pad_crop_flip(batch((1, 1, 28, 28)), -1, seeded())
+
+
+def test_it_never_waits():
+    images, generator = batch((8, 3, 32, 32)), seeded()
+
+    def step():
+        moved = augment.pad_crop_flip(images, 4, generator)
+        return augment.normalise(moved, (0.5, 0.4, 0.3), (0.2, 0.3, 0.2))
+
+    no_wait.check(step)
+    assert no_wait.operators(step).total() <= 25
 
 
 @pytest.mark.gpu

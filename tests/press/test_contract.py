@@ -30,7 +30,7 @@ def prose(source):
 def chapter(root):
     return [
         prose(CHAPTER_PROSE),
-        code(notebooks.setup_cell(root), "setup"),
+        code(notebooks.setup_cell(root, "one"), "setup"),
         code('profile = "small"\nseeds = None  # the profile chooses', "parameters"),
         code("x = 1", "technique"),
         code("assert x", "check"),
@@ -62,7 +62,7 @@ def write(book, cells):
         if cell["cell_type"] == "code":
             number += 1
             cell.setdefault("execution_count", number)
-    content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    content = {"cells": cells, "metadata": notebooks.COLAB, "nbformat": 4, "nbformat_minor": 5}
     book.notebook("one").write_text(json.dumps(content))
 
 
@@ -142,6 +142,14 @@ def stream(name, text):
 def test_the_contract_of_all_notebooks_names_the_problem(problems, kind, edit, problem):
     found = problems(kind, edit)
     assert [line for line in found if problem in line], found
+
+
+def test_the_metadata_ask_colab_for_a_gpu(problems, book):
+    assert problems("lab") == []
+    text = book.notebook("one").read_text()
+    book.notebook("one").write_text(text.replace('"T4"', '"A100"'))
+    (found,) = contract.problems("one", book.root, "lab")
+    assert "the metadata lacks {'accelerator': 'GPU', 'colab': {'gpuType': 'T4'}}" in found
 
 
 def test_figures_with_text_wanted_errors_and_a_table_of_colours_are_fine(problems):
@@ -263,7 +271,7 @@ def test_a_labs_record_is_short(book, problems, claims, primary, numbers, proble
         for k in range(claims)
     ]  # fmt: skip
     record = Record(
-        "one", "small", [0, 1], {}, {}, found,
+        "one", "small", [0, 1], {}, {"device": "cpu"}, found,
         {f"n-{k}": {"value": k, "unit": ""} for k in range(numbers)}, "2026-01-02T03:04:05Z", 1.0,
     )  # fmt: skip
     file = book.root / "results" / "theme" / "one.small.json"

@@ -372,7 +372,7 @@ def test_force_runs_the_seeds_asked_for_and_no_others(book, monkeypatch):
         raise OSError("the network is gone")
 
     monkeypatch.setattr(engine, "run_job", run_job)
-    for job in engine._jobs("a", "small", [0, 1, 2], book.root):
+    for job in engine.jobs_of("a", "small", [0, 1, 2], book.root):
         made = record("a", [job.seed], fingerprint=job.fingerprint)
         engine._store(job, engine.Outcome(job.label, "executed", record=made))
     assert sweep(book, [0, 1])[0] == ["fresh", "fresh"]
@@ -420,7 +420,7 @@ def test_a_killed_sweep_leaves_nothing_running_and_goes_on(book):
 
 def test_a_job_whose_code_is_not_the_workers_is_refused(book, monkeypatch):
     book.seeded("a")
-    (job,) = engine._jobs("a", "small", [0], book.root)
+    (job,) = engine.jobs_of("a", "small", [0], book.root)
     helper = book.root / "labutils" / "helper.py"
     book.notebook("a").write_text(book.notebook("a").read_text().replace("profile = ", "other = "))
     outcome = engine.run_job(job)

@@ -1,9 +1,11 @@
 """Notebooks as files: where they lie, how they are read, their setup cells."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from throwaway import record
 
 from press import notebooks
 from press.notebooks import NotebookError
@@ -38,13 +40,62 @@ def edit(file, old, new):
 
 
 def test_setup_cells_follow_the_address(book):
-    book.write("01-a", ("setup", notebooks.setup_cell(book.root)), "x = 1")
+    book.write("01-a", ("setup", "install()"), "x = 1")
+    assert notebooks.rewrite_setup_cells(book.root) == ["01-a"]
     assert notebooks.rewrite_setup_cells(book.root) == []
     edit(book.root / "_config.yml", "example.org/book", "example.org/other")
     assert notebooks.rewrite_setup_cells(book.root) == ["01-a"]
     source = notebooks.read(book.notebook("01-a"))["cells"][1]["source"]
     assert "labutils @ git+https://example.org/other@main" in source
-    assert source == notebooks.setup_cell(book.root)
+    assert source == notebooks.setup_cell(book.root, "01-a")
+
+
+def test_notebooks_ask_colab_for_a_gpu(book):
+    book.write("a", "x = 1")
+    assert notebooks.rewrite_setup_cells(book.root) == ["a"]
+    metadata = notebooks.read(book.notebook("a"))["metadata"]
+    assert metadata == {"accelerator": "GPU", "colab": {"gpuType": "T4"}}
+    assert notebooks.rewrite_setup_cells(book.root) == []
+
+
+CARD = "NVIDIA H100 80GB HBM3"
+
+
+def timed(book, profile, device, seconds):
+    made = record("a", profile=profile, environment={"device": device}, duration_s=seconds)
+    folder = book.root / "results" / "theme"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"a.{profile}.{device[0]}.json").write_text(made.to_json())
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        (None, r"Found \d+ CPU cores: small took 9 min on cpu \(two threads\)"),
+        ("Tesla T4", rf"Found Tesla T4: full took 8 min on {CARD}; small took 1 min on {CARD}"),
+    ],
+)
+def test_setup_cell_says_what_it_found_and_what_runs_took_on_such_a_device(
+    book, monkeypatch, capsys, card, said
+):
+    import torch
+
+    monkeypatch.delenv("LABUTILS_HEADLESS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: card is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: card)
+    exec(notebooks.setup_cell(book.root, "a"), {})
+    found = re.fullmatch(
+        r"Found [^:]+: an estimate: small takes minutes; .*\n", capsys.readouterr()[0]
+    )
+    assert found
+    timed(book, "small", "cpu (two threads)", 521.0)
+    timed(book, "small", CARD, 9.0)
+    timed(book, "full", CARD, 500.0)
+    exec(notebooks.setup_cell(book.root, "a"), {})
+    assert re.fullmatch(f"{said}\n", capsys.readouterr()[0])
+    monkeypatch.setenv("LABUTILS_HEADLESS", "1")
+    exec(notebooks.setup_cell(book.root, "a"), {})
+    assert capsys.readouterr()[0] == ""
 
 
 def test_setup_cells_install_from_the_tag_that_the_pages_are_rendered_from(book):

@@ -111,10 +111,12 @@ def test_the_history_tells_who_measured_what_with_which_verdict(ran):
     assert (first.fingerprint, second.fingerprint) == ("f", "g")
     assert (first.profile, first.seeds, first.finished) == ("small", [0, 1, 2], old.finished)
     (claim,) = first.claims
-    assert (claim.id, claim.unit) == ("better", "points")
-    assert claim.verdict == old.verdicts()["better"]
-    assert claim.verdict.verdict == "reproduced"
-    assert claim.difference == old.claims[0].difference
+    assert (claim["id"], claim["unit"]) == ("better", "points")
+    assert {name: claim[name] for name in ("verdict", "p", "adjusted")} == asdict(
+        old.verdicts()["better"]
+    )
+    assert claim["verdict"] == "reproduced"
+    assert claim["difference"] == asdict(old.claims[0].difference)
     line = json.loads(text)
     assert not {"settings", "code", "numbers"} & set(line)
     assert "values" not in line["claims"][0]
@@ -140,12 +142,9 @@ def test_lines_of_the_former_form_stay_readable(ran):
     file.write_text(json.dumps(line) + "\n")
     (run,) = records.read_history("a", "small", ran.root)
     assert run.duration_s == 1.5
-    assert [claim.verdict for claim in run.claims] == [
-        Verdict("inconclusive"),
-        Verdict("not judged"),
-    ]
-    assert run.claims[0].difference == record().claims[0].difference
-    assert run.claims[1].difference is None
+    assert [claim["verdict"] for claim in run.claims] == ["inconclusive", "not judged"]
+    assert run.claims[0]["difference"] == asdict(record().claims[0].difference)
+    assert run.claims[1]["difference"] is None
     file.write_text(json.dumps(line) + "\n{}\n")
     with pytest.raises(PressError, match=r"history.jsonl, line 2: not a superseded record"):
         records.read_history("a", "small", ran.root)
@@ -156,6 +155,24 @@ def test_every_committed_line_of_history_can_be_read():
     for file in root.glob("results/*/*.history.jsonl"):
         name, profile = file.name.split(".")[:2]
         assert len(records.read_history(name, profile, root)) == len(file.read_text().splitlines())
+
+
+# --- replications ---------------------------------------------------------------------------------
+
+
+def test_records_of_other_devices_lie_beside_the_books_own(ran):
+    own = records.record_path("a", "small", ran.root)
+    assert records.replications("a", "small", ran.root) == []
+    own.with_name("a.small.history.jsonl").write_text("")
+    own.with_name("a.full.nvidia-h200.json").write_text("another profile")
+    own.with_name("ab.small.nvidia-h200.json").write_text("another notebook")
+    other = record("a", environment={"device": "NVIDIA H200"})
+    own.with_name("a.small.nvidia-h200.json").write_text(other.to_json())
+    assert records.replications("a", "small", ran.root) == [other]
+    assert records.read_record("a", "small", ran.root) != other
+    own.with_name("a.small.nvidia-h200.json").write_text("{")
+    with pytest.raises(RecordError, match=r"a\.small\.nvidia-h200\.json is not a record"):
+        records.replications("a", "small", ran.root)
 
 
 # --- in words -------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_setup_cells_install_the_tag_and_results_stay_fresh(clone):
     for name in names:
         cells = notebooks.read(notebooks.path(name, clone))["cells"]
         (setup,) = [cell["source"] for cell in cells if "setup" in notebooks.tags(cell)]
-        assert setup == notebooks.setup_cell(clone)
+        assert setup == notebooks.setup_cell(clone, name)
         assert f"@v{VERSION}" in setup
     assert before == {name: staleness.fingerprint(name, clone) for name in names}
 

@@ -88,6 +88,7 @@ HARMLESS = {  # (file, old, new); an empty old: added at the end
     "one more data set": ("data/images.py", "SOURCES = {", 'SOURCES = {\n    "stl10": None,'),
     "one more model": ("models.py", '    "cnn-tiny":', '    "mlp": TinyCNN,\n    "cnn-tiny":'),
     "column title of the claims": ("claims.py", '"whose":', '"who":'),
+    "steps before a graph is recorded": ("capture.py", "WARM_UP = 3", "WARM_UP = 4"),
     "encoding of a kept result": ("kept.py", '["array", ', '["numpy", '),
     "level of the verdicts": ("statistics.py", "LEVEL = 0.05", "LEVEL = 0.01"),
     "colour of figures": ("plots.py", "#0072B2", "#0072B3"),
@@ -97,10 +98,7 @@ HARMLESS = {  # (file, old, new); an empty old: added at the end
     "docstring": ("augment/weak.py", "Random crop after", "A random crop after"),
     "comment": ("augment/weak.py", "# Copying whole rows", "# Copying rows"),
     "new function": ("augment/views.py", "", "\n\ndef more(x):\n    return grey(x)\n"),
-    "new method of a class that nothing reaches": (
-        "models.py", "class WideResNet(Classifier):",
-        "class WideResNet(Classifier):\n    def more(self): ...\n",
-    ),
+    "new class": ("models.py", "", "\n\nclass More(Classifier):\n    def more(self): ...\n"),
     "licence of an asset": ("assets/emoji-core.LICENSE.txt", "", "more"),
 }  # fmt: skip
 
@@ -108,8 +106,8 @@ REAL = {  # the same, and who must see it
     "cosine uses pi/2": ("training.py", "math.pi * phase", "math.pi / 2 * phase",
                          CHAPTERS - {"fixmatch-saa"}),
     "wider cnn-tiny": ("models.py", "(in_channels, 32, 7", "(in_channels, 48, 7", TINY),
-    "order of the jitter": ("augment/views.py", "len(OPERATIONS)).argsort(1)",
-                            "len(OPERATIONS)).argsort(1, descending=True)", VIEWS),
+    "order of the jitter": ("augment/views.py", "draws[6:10].argsort(0)",
+                            "draws[6:10].argsort(0, descending=True)", VIEWS),
     "default of the probe": ("evaluation.py", "strength: float = 1.0", "strength: float = 2.0",
                              {"clip", "simclrv2"}),
     "seed of the streams": ("start.py", "SeedSequence(seed)", "SeedSequence(seed + 1)", CHAPTERS),

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from building import build, copy_book
@@ -70,6 +71,14 @@ def record(fingerprint):
     )  # fmt: skip
 
 
+def replication(fingerprint, device):
+    """The same run on another device, where one claim gets another verdict."""
+    own = record(fingerprint)
+    moved = replace(own.claims[3], values=HOLDS)
+    claims = [*own.claims[:3], moved, *own.claims[4:]]
+    return replace(own, claims=claims, environment=own.environment | {"device": device})
+
+
 def notebook(name):
     def cell(kind, source, tags=()):
         made = {"cell_type": kind, "id": f"c{len(source)}", "source": source}
@@ -120,6 +129,9 @@ def states(small):
             path = small / f"results/choosing-data/{CHAPTER}.small.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(record(mark).to_json(), "utf-8")
+            for device, code in (("H100", fresh), ("T4", "1" * 16)):  # the other's is older
+                other = replication(code, f"NVIDIA {device}").to_json()
+                path.with_name(f"{CHAPTER}.small.{device.lower()}.json").write_text(other, "utf-8")
         # The second and third builds reuse the first: what changed must show all the same.
         status, output = build(small)
         assert status == 0, output
@@ -157,6 +169,18 @@ def test_numbers_of_a_fresh_record(states):
     shown = text(states["fresh"]["board"])
     assert "cpu (a processor)" in shown
     assert "2026-01-31" in shown
+
+
+def test_replications_of_the_same_code_count_and_say_where_a_verdict_moved(states):
+    shown = text(states["fresh"]["theme"])
+    assert shown.count("1 of 1 replication agrees") == 4
+    assert "≈ inconclusive 0 of 1 replication agrees; reproduced on NVIDIA H100" in shown
+    assert "T4" not in shown
+    board = text(states["fresh"]["board"])
+    assert "Replicated on NVIDIA H100: 2026-01-31, 7 min 11 s" in board
+    for pages in (states["stale"], states["absent"]):
+        assert "replication" not in text(pages["theme"])
+        assert "Replicated" not in text(pages["board"])
 
 
 def test_stale_record_shows_no_verdict_on_cards(states):

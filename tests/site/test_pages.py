@@ -15,7 +15,6 @@ from press import catalogue, notebooks
 
 # What a page may cost. Nothing is compressed on the way: a host that does so sends far less.
 MOST_BYTES, MOST_SECONDS, MOST_SECONDS_SEARCH = 1_500_000, 1.0, 0.3
-HEAVIER = {"notebooks/shift/lls.html": 1_575_000}  # to be drawn smaller when it is recorded next
 PHONE = {"width": 360, "height": 740}
 
 
@@ -154,8 +153,7 @@ def test_chapters_are_light(visits, pages):
         visit = visits[name]
         assert len(visit.bytes) > 10, "the files of a page were not counted"
         largest = sorted(visit.bytes.items(), key=lambda item: -item[1])[:5]
-        most = HEAVIER.get(name, MOST_BYTES)
-        assert visit.weight < most, f"{name}: {visit.weight:,} bytes; largest: {largest}"
+        assert visit.weight < MOST_BYTES, f"{name}: {visit.weight:,} bytes; largest: {largest}"
 
 
 @pytest.mark.slow  # the clock of a busy machine says little

@@ -7,6 +7,7 @@ them, by test_rs2_mutations.py.
 import math
 import types
 
+import no_wait
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,7 +40,8 @@ def small_settings():
     """Those of `smoke` with numbers that differ from each other where a mix-up could hide."""
     s = types.SimpleNamespace(**technique.settings("rs2", "smoke"))
     s.scoring_nets, s.scoring_epochs, s.num_rounds = 2, 3, 8
-    s.learning_rates, s.ratios, s.tuning_seeds = [0.03, 0.1], [0.05, 0.1, 0.5], [3, 2, 1]
+    s.learning_rates, s.first_rates = [0.01, 0.03, 0.1, 0.3], [0.03, 0.1]
+    s.ratios, s.tuning_seeds = [0.05, 0.1, 0.5], [3, 2, 1, 4]
     return s
 
 
@@ -48,12 +50,12 @@ def experiment():
     return technique.load("rs2", tags=TAGS, given={"lab": LAB, "S": small_settings()})
 
 
-def tiny_dataset(test_seed=1):
+def tiny_dataset(test_seed=1, sizes=(200, 60, 240), width=28):
     """200 training, 60 validation and 240 test images of noise in ten classes."""
     splits = []
-    for n, seed in ((200, 0), (60, 2), (240, test_seed)):
+    for n, seed in zip(sizes, (0, 2, test_seed), strict=True):
         generator = torch.Generator().manual_seed(seed)
-        shape = (n, 1, 28, 28)
+        shape = (n, 1, width, width)
         images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
         labels = (torch.arange(n) % 10)[torch.randperm(n, generator=generator)]
         splits.append(data.Images(images, labels))
@@ -103,12 +105,15 @@ TRAINING_IMAGES = {
 ARMS = ("RS2", "RS2 with replacement", "RS2 stratified", "static random", "all data")
 
 
-@pytest.mark.parametrize("profile", ["smoke", "small", "full"])
+@pytest.mark.parametrize(
+    ("profile", "dataset"),
+    [("smoke", None), ("small", None), ("full", None), ("full", "cifar10")],
+)
 @pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_fills_the_steps_of_the_run(profile, arm):
+def test_every_arm_fills_the_steps_of_the_run(profile, dataset, arm):
     """Equal budgets: every arm makes exactly S * T batches, all of `batch_size` examples."""
     experiment, s = experiment_at(profile)
-    n = TRAINING_IMAGES[s.dataset] - s.num_validation
+    n = TRAINING_IMAGES[dataset or s.dataset] - s.num_validation
     labels = torch.arange(n) % 10
     for ratio in s.ratios:
         generator = torch.Generator().manual_seed(0)
@@ -258,10 +263,21 @@ def test_rounds_are_cut_into_new_batches_every_time(experiment):
     assert static[0] not in (static[2], static[3])
 
 
+def test_only_the_splits_that_are_asked_for_are_scored(experiment):
+    """Runs that choose settings never see a test image."""
+    calls, dataset = watch(experiment), tiny_dataset()
+    scored = {"scored": ["validation"]}
+    rows = experiment.compare(0, dataset, 0.1, 8, SETTINGS, tiny_scores(), **scored)
+    assert calls[0]["evaluated"] is None
+    assert "test" not in rows[0]
+    expected = accuracy(network_of(), dataset.validation, dataset)
+    assert rows[0]["validation"] == pytest.approx(expected)
+
+
 # --- training ------------------------------------------------------------------------------------
 
 
-def captured(experiment, num_steps=4, rate=0.2):
+def captured(experiment, num_steps=4, rate=0.2, on_batch=None):
     """What `train_on` hands to `labutils.training.train`, and the batches and data of it."""
     seen = {}
 
@@ -278,7 +294,7 @@ def captured(experiment, num_steps=4, rate=0.2):
     seen["visits"] = []
     experiment.train_on(
         seen["batches"], dataset, streams(4), rate, evaluated=test, looks={2},
-        on_batch=lambda indices, correct: seen["visits"].append((indices, correct)),
+        on_batch=on_batch or (lambda *visit: seen["visits"].append(visit)),
     )  # fmt: skip
     return seen
 
@@ -398,7 +414,7 @@ def test_all_arms_run_up_to_ten_percent_and_four_beyond(experiment):
 
 
 def test_seeds_that_choose_settings_have_no_results(experiment):
-    for ratio, count in ((0.05, 3), (0.1, 2), (0.5, 1), (1.0, 1)):
+    for ratio, count in ((0.05, 3), (0.1, 2), (0.5, 1), (1.0, 4)):
         seeds = experiment.tuning_seeds(ratio)
         assert len(set(seeds)) == len(seeds) == count
         assert not set(seeds) & set(LAB.seeds)
@@ -411,19 +427,46 @@ def test_arms_that_differ_in_their_draws_share_a_rate(experiment):
     assert {settings[arm] for arm in experiment.HARDEST} == {chosen[0.1, "margin"]}
     for arm in ("static random", "herding", "CCS"):
         assert settings[arm] == chosen[0.1, arm]
-    assert experiment.settings_of(["CCS"], 0.2, chosen) == {"CCS": (0.03, 0.0)}
+    assert experiment.settings_of(["CCS"], 0.2, chosen) == {"CCS": (0.01, 0.0)}
 
 
-def test_every_rate_is_tried_for_every_arm_that_is_tuned(experiment):
-    shares = {(0.1, "CCS"): (0.1, 0.3), (0.5, "CCS"): (0.1, 0.0)}
-    for ratio, share in ((0.1, 0.3), (0.5, 0.0), (1.0, 0.0)):
-        tried = experiment.candidates(ratio, shares)
-        arms = {experiment.TUNED_AS.get(arm, arm) for arm in experiment.arms_at(ratio)}
-        found = {(arm, rate): s for one in tried for arm, (rate, s) in one.items()}
-        missing = {(arm, r) for arm in arms for r in (0.03, 0.1)} - set(found)
-        assert missing == ({("CCS", 0.1)} if ratio < 1 else set())  # tried before, with its share
-        for (arm, _), s in found.items():
-            assert s == (share if arm == "CCS" else 0.0)
+def searched(experiment, ratio, peaks, share=0.3):
+    """All trials of a search where every arm is best at its peak; CCS's at 0.1 come first."""
+    ladder = experiment.S.learning_rates
+
+    def row(arm, rate, share):
+        distance = abs(ladder.index(rate) - ladder.index(peaks.get(arm, 0.1)))
+        kept = {"ratio": ratio, "arm": arm, "rate": rate, "share": share}
+        return kept | {"validation": 90 - distance, "test": distance}
+
+    first = [row("CCS", 0.1, 0.3 - share) | {"validation": 0.0}, row("CCS", 0.1, share)]
+    trials = pd.DataFrame(first if ratio < 1 else [], columns=list(first[0]))
+    for _ in range(len(ladder)):
+        tried = [(a, *s) for one in experiment.candidates(trials, ratio) for a, s in one.items()]
+        trials = pd.concat([trials, pd.DataFrame([row(*one) for one in tried])])
+    return trials
+
+
+PEAKS = {"RS2": 0.3, "static random": 0.03, "margin": 0.01, "herding": 0.1, "CCS": 0.3}
+
+
+@pytest.mark.parametrize(("ratio", "share"), [(0.1, 0.3), (0.5, 0.0), (1.0, 0.3)])
+def test_every_tuned_arm_is_searched_until_its_best_rate_has_both_neighbours(
+    experiment, ratio, share
+):
+    trials = searched(experiment, ratio, PEAKS, share)
+    arms = {experiment.TUNED_AS.get(arm, arm) for arm in experiment.arms_at(ratio)}
+    assert set(trials.arm) == arms
+    expected = {0.3: [0.03, 0.1, 0.3], 0.1: [0.03, 0.1, 0.3], 0.03: [0.01, 0.03, 0.1]}
+    for arm in arms:
+        rates = trials[trials.arm == arm].drop_duplicates(["rate", "share"]).rate.tolist()
+        assert len(rates) == len(trials[trials.arm == arm]), "no rate is tried twice"
+        assert sorted({*rates}) == expected.get(PEAKS[arm], [0.01, 0.03, 0.1]), arm
+    others = trials[(trials.arm == "CCS") & (trials.rate != 0.1)]
+    assert set(others.share) == ({share} if ratio < 1 else set())
+    assert (trials[trials.arm != "CCS"].share == 0).all()
+    chosen = experiment.best_settings(trials)
+    assert {arm: chosen[ratio, arm][0] for arm in arms} == {arm: PEAKS[arm] for arm in arms}
 
 
 def test_the_rival_is_the_best_pruning_method_on_validation(experiment):
@@ -466,3 +509,31 @@ def test_speedups_pair_each_run_with_the_long_run_of_its_seed(experiment):
     assert factors == pytest.approx([10.0, 5.0, 7.5])  # never: all of its steps, at least
     assert np.array(seconds) == pytest.approx([5.0, 2.0, 3.5])
     assert reached == [False, True, True]
+
+
+# --- on a GPU, and at the settings of `full` -----------------------------------------------------
+
+
+def test_a_step_never_waits_for_the_host(experiment):
+    seen = captured(experiment, on_batch=experiment.ForgettingEvents(200).visit)
+
+    def step():
+        seen["optimizer"].zero_grad()
+        seen["step_loss"](0).backward()
+        seen["optimizer"].step()
+
+    no_wait.check(step)
+
+
+def test_every_arm_takes_two_steps_at_the_settings_of_full():
+    experiment, s = experiment_at("full")
+    s.batch_size, s.num_rounds, s.scoring_epochs = 10, 2, 1
+    dataset = tiny_dataset(sizes=(20, 10, 20), width=8)
+    scores = experiment.score_examples(0, dataset, s.scoring_rate)
+    settings = experiment.settings_of(experiment.ARMS, 0.5, {})
+    rows = experiment.compare(0, dataset, 0.5, 2, settings, scores, looks={1})
+    assert [row["arm"] for row in rows] == experiment.ARMS
+    for row in rows:
+        assert row["history"].losses.isfinite().all()
+        assert row["steps"] == len(row["history"].losses) == 2
+        assert set(row["history"].evaluations) == {1}

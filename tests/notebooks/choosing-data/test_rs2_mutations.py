@@ -206,6 +206,18 @@ MUTATIONS = {
 }
 
 
+def searched_at_ten_percent(chapter):
+    experiment.test_every_tuned_arm_is_searched_until_its_best_rate_has_both_neighbours(
+        chapter, 0.1, 0.3
+    )
+
+
+def searched_at_fifty_percent(chapter):
+    experiment.test_every_tuned_arm_is_searched_until_its_best_rate_has_both_neighbours(
+        chapter, 0.5, 0.0
+    )
+
+
 EXPERIMENT = {
     "a static subset drawn afresh every round": (
         """        subset = next(rs2_rounds(n, ratio, 1, generator, labels=labels))
@@ -280,24 +292,29 @@ EXPERIMENT = {
         experiment.test_every_arm_trains_at_its_own_settings,
     ),
     "the best look instead of the last network": (
-        '"test": accuracy_of(network, *test)',
-        '"test": max(history.evaluations.values())',
+        "*part) for split, part in parts.items()}",
+        '*part) for split, part in parts.items()} | {"test": max(history.evaluations.values())}',
         experiment.test_the_network_after_the_last_step_counts,
     ),
     "validation on test images": (
-        '"validation": accuracy_of(network, *validation)',
-        '"validation": accuracy_of(network, *test)',
+        "prepared(getattr(dataset, split), dataset)",
+        "prepared(dataset.test, dataset)",
         experiment.test_the_network_after_the_last_step_counts,
     ),
     "test on validation images": (
-        '"test": accuracy_of(network, *test)',
-        '"test": accuracy_of(network, *validation)',
+        "prepared(getattr(dataset, split), dataset)",
+        "prepared(dataset.validation, dataset)",
         experiment.test_the_network_after_the_last_step_counts,
     ),
     "looks at validation images": (
-        "run=run, evaluated=test, looks=looks",
-        "run=run, evaluated=validation, looks=looks",
+        'evaluated=parts.get("test"), looks=looks',
+        'evaluated=parts.get("validation"), looks=looks',
         experiment.test_the_network_after_the_last_step_counts,
+    ),
+    "runs that choose settings look at test images": (
+        "for split in scored}",
+        'for split in ("test", "validation")}',
+        experiment.test_only_the_splits_that_are_asked_for_are_scored,
     ),
     "subsets from the labels of the test images": (
         "rows, labels = [], dataset.train.labels.cpu()",
@@ -436,14 +453,34 @@ EXPERIMENT = {
         experiment.test_arms_that_differ_in_their_draws_share_a_rate,
     ),
     "CCS keeps its share at every ratio": (
-        'shares.get((ratio, "CCS"), (0.0, 0.0))[1]',
-        "0.3",
-        experiment.test_every_rate_is_tried_for_every_arm_that_is_tuned,
+        'best_settings(trials)[ratio, arm][1] if arm == "CCS"',
+        '0.3 if arm == "CCS"',
+        searched_at_fifty_percent,
     ),
-    "a rate left out of the grid": (
-        "for rate in S.learning_rates\n",
-        "for rate in S.learning_rates[1:]\n",
-        experiment.test_every_rate_is_tried_for_every_arm_that_is_tuned,
+    "the search stops after the first rates": (
+        "if set(wanted) <= set(rows.rate):",
+        "if False:",
+        searched_at_ten_percent,
+    ),
+    "the search goes up only": (
+        "S.learning_rates[max(best - 1, 0) : best + 2]",
+        "S.learning_rates[best : best + 2]",
+        searched_at_ten_percent,
+    ),
+    "the search goes down only": (
+        "S.learning_rates[max(best - 1, 0) : best + 2]",
+        "S.learning_rates[max(best - 1, 0) : best + 1]",
+        searched_at_ten_percent,
+    ),
+    "the whole list for everybody": (
+        "S.learning_rates[max(best - 1, 0) : best + 2]",
+        "S.learning_rates",
+        searched_at_ten_percent,
+    ),
+    "a rate tried again": (
+        "return [rate for rate in wanted if rate not in set(rows.rate)]",
+        "return list(wanted)",
+        searched_at_ten_percent,
     ),
     "the rival chosen on test images": (
         'rows.groupby("arm")["validation"].mean().idxmax()',

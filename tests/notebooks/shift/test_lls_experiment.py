@@ -4,11 +4,13 @@ import functools
 import itertools
 import types
 
+import no_wait
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from labutils import augment
 from labutils.claims import Ledger
 from press import technique
 
@@ -18,13 +20,13 @@ def streams(seed):
     return types.SimpleNamespace(**{k: torch.Generator().manual_seed(seed) for k in names})
 
 
-def given():
+def given(profile="smoke"):
     """What the cells take from the notebook: the lab, its settings, and the table of results."""
     lab = types.SimpleNamespace(
         device=torch.device("cpu"), streams=streams, profile="smoke", seeds=(0, 1, 2),
         ledger=Ledger("lls", "small", (0, 1, 2), {}, {}),
     )  # fmt: skip
-    settings = types.SimpleNamespace(**technique.settings("lls", "smoke"))
+    settings = types.SimpleNamespace(**technique.settings("lls", profile))
     return {"lab": lab, "S": settings, "results": None}
 
 
@@ -176,7 +178,7 @@ def scripted(chapter, losses):
         )  # fmt: skip
         kept = chapter.train_classifier(
             net, images, torch.zeros(200, dtype=torch.long), lambda x: x.flatten(1), settings,
-            torch.Generator().manual_seed(0),
+            streams(0),
         )  # fmt: skip
     return kept.weight[0].item(), torch.cat(seen), torch.cat(looked)
 
@@ -197,9 +199,9 @@ def trained_with(chapter, learner, *arguments, **changes):
     """What a learner gives to `train_classifier`, and the two posteriors that it returns."""
     calls = []
 
-    def remember(net, images, targets, to_input, settings, generator):
+    def remember(net, images, targets, to_input, settings, streams):
         weights = torch.cat([p.flatten() for p in net.parameters()]).clone()
-        calls.append((weights.detach(), images, targets, settings, generator.initial_seed()))
+        calls.append((weights.detach(), images, targets, settings, streams.sampling.initial_seed()))
         return net.eval()
 
     with patched() as patch:
@@ -227,6 +229,61 @@ def test_a_network_learns_training_images_and_their_domains_and_nothing_else(cha
     (other, *_, stream), _ = learned(1)
     assert not torch.equal(weights, other)  # a new seed starts from other weights
     assert stream == 1
+
+
+def test_a_step_never_waits_for_the_host(chapter):
+    handed = {}
+
+    def train(net, step_loss, steps, optimizer, *_, evaluate, **__):
+        evaluate()  # so that there are weights to keep
+        handed.update(step_loss=step_loss, optimizer=optimizer, net=net)
+
+    def step():
+        handed["net"].train()
+        handed["optimizer"].zero_grad()
+        handed["step_loss"](0).backward()
+        handed["optimizer"].step()
+
+    pool = small_pool(28)
+    world = chapter.World(pool[0][0], torch.as_tensor(pool[0][1]), pool[1][0], torch.empty(0))
+    with patched() as patch:
+        patch.setattr(chapter, "train", train)
+        chapter.learn(world, normalised, 0)
+        no_wait.check(step)
+        chapter.learn_on_features(feature_world(chapter), 0)
+        no_wait.check(step)
+
+
+def normalised(images):
+    return augment.normalise(images, (0.3,), (0.3,))
+
+
+def small_pool(width=8):
+    """200 training and 100 test images of noise in ten classes."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (300, 1, width, width), dtype=torch.uint8, generator=generator)
+    labels = np.arange(300) % 10
+    return (images[:200], labels[:200]), (images[200:], labels[200:]), 10, normalised
+
+
+def test_every_arm_takes_its_steps_at_the_settings_of_full():
+    chapter = technique.load("lls", tags=("technique", "experiment"), given=given("full"))
+    assert all(r > k for name, k in (("ten", 10), ("super", 5)) for r, *_ in chapter.S.worlds[name])
+    chapter.S.num_steps, chapter.S.batch_size = 5, 4
+    posteriors_of, rng = chapter.posteriors_of, np.random.default_rng(0)
+
+    def blurred(*arguments):  # after so few steps all images look alike to the network
+        f = posteriors_of(*arguments)
+        return (f + rng.dirichlet(np.ones(f.shape[1]), len(f))) / 2
+
+    chapter.posteriors_of = blurred
+    chapter.S.worlds = chapter.S.feature_worlds = {"ten": chapter.S.worlds["ten"][:1]}
+    chapter.load_pool = lambda *_: small_pool()
+    rows, (run,) = chapter.compare("ten", 0)
+    found = {row["arm"]: row["accuracy"] for row in rows + chapter.compare_on_features("ten", 0)}
+    assert {"DDFA, SPA", "DDFA, features, NMF", "supervised", "pixel cells, NMF"} <= set(found)
+    assert all(0 < accuracy <= 100 for arm, accuracy in found.items() if arm != "uniform guess")
+    assert run["f"][0].shape == (len(run["ids"][0]), 20)
 
 
 def feature_world(chapter):

@@ -85,13 +85,15 @@ MUTATIONS = {
         experiment.test_a_network_learns_training_images_and_their_domains_and_nothing_else,
     ),
     "trained on the test images": (
-        "images, ids = world.images.to(lab.device), world.domain_ids.to(lab.device)",
-        "images, ids = world.test_images.to(lab.device), world.test_domain_ids.to(lab.device)",
+        "num_domains, streams.initialisation)\n"
+        "    images, ids = world.images.to(lab.device), world.domain_ids.to(lab.device)",
+        "num_domains, streams.initialisation)\n"
+        "    images, ids = world.test_images.to(lab.device), world.test_domain_ids.to(lab.device)",
         experiment.test_a_network_learns_training_images_and_their_domains_and_nothing_else,
     ),
     "test posteriors are those of training images": (
-        "parts = images, world.test_images.to(lab.device)",
-        "parts = images, images",
+        "parts = images, world.test_images.to(lab.device)\n    with threadpool_limits(1):  # more",
+        "parts = images, images\n    with threadpool_limits(1):  # more",
         experiment.test_a_network_learns_training_images_and_their_domains_and_nothing_else,
     ),
     "features are shifted like images": (
@@ -100,8 +102,10 @@ MUTATIONS = {
         experiment.test_features_are_not_shifted_and_their_seeds_differ,
     ),
     "the test features train the discriminator": (
-        "images, ids = world.images, world.domain_ids\n",
-        "images, ids = world.test_images, world.test_domain_ids\n",
+        "initialise(net, streams.initialisation)\n"
+        "    images, ids = world.images.to(lab.device), world.domain_ids.to(lab.device)",
+        "initialise(net, streams.initialisation)\n"
+        "    images, ids = world.test_images.to(lab.device), world.test_domain_ids.to(lab.device)",
         experiment.test_features_are_not_shifted_and_their_seeds_differ,
     ),
     "a hidden layer that starts alike for every seed": (

@@ -1,0 +1,124 @@
+"""Training steps as one CUDA graph, and jobs that share a card: faster, with the same numbers.
+
+Small networks leave a GPU idle, since the host cannot launch a step's many operators fast enough.
+A graph is recorded once and replayed by one launch. Where that cannot be, steps run as they are.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import joblib
+import torch
+from torch import Tensor
+
+from labutils.progress import log
+
+DEVICES = ("cuda",)
+WARM_UP = 3  # steps before the recording: they make what is made once, and the last is watched
+WORTHWHILE = 20  # steps that must be left
+CONTEXT = 600 * 2**20  # bytes that a process needs on a card before its first tensor
+START = 15.0  # seconds until a process on a card is ready
+
+_said: set[str] = set()
+
+
+class Steps:
+    """Each call does the next step of a run of `labutils.training.train`.
+
+    plain() does it with the host, and elsewhere than on CUDA that is all. For a replay, the device
+    itself finds the number of the step, its rows of `inputs` and its rate.
+    """
+
+    def __init__(
+        self, run, plain: Callable, step_loss: Callable, inputs: Sequence, rates: Callable
+    ):
+        self.plain, self.do, self.calls = plain, plain, 0
+        if run.device.type not in DEVICES or run.num_steps - run.done < WORTHWHILE:
+            return
+        if reason := _obstacle(inputs, run.generators):
+            _say(reason)
+            return
+        k = torch.tensor([run.done], device=run.device)
+        values = torch.tensor([rates(j) for j in range(run.num_steps)], device=run.device)
+        rate = values[run.done].clone()
+        for group in run.optimizer.param_groups:
+            group.update(lr=rate, **({"capturable": True} if "capturable" in group else {}))
+
+        def step() -> None:
+            rate.copy_(values.index_select(0, k)[0])
+            loss = run.update(step_loss, [x.index_select(0, k)[0] for x in inputs])
+            run.history.losses.index_copy_(0, k, loss.float().view(1))
+            k.add_(1)
+
+        self.step, self.generators, self.do = step, run.generators, self._warm_up
+        self.stream = torch.cuda.Stream(run.device)
+
+    def __call__(self) -> None:
+        self.calls += 1
+        self.do()
+
+    def _warm_up(self) -> None:
+        waits = _watched(self.step, self.stream)
+        if self.calls < WARM_UP:
+            return
+        self.do = self.plain
+        if waits:
+            _say(f"a step waits for the host at {waits[-1]}")
+            return
+        states = [g.get_state() for g in self.generators]
+        try:
+            self.do = _record(self.step, self.stream, self.generators)
+        except RuntimeError as error:
+            for generator, state in zip(self.generators, states, strict=True):
+                generator.set_state(state)
+            _say(str(error).partition("\n")[0])
+
+
+def _obstacle(inputs: Sequence, generators: Sequence[torch.Generator]) -> str:
+    if not all(isinstance(x, Tensor) and x.device.type in DEVICES for x in inputs):
+        return "step_loss is not given rows of tensors on the card, see `inputs` of train"
+    if any(generator.device.type not in DEVICES for generator in generators):
+        return "a generator is on the CPU"
+    return ""
+
+
+def _watched(step: Callable, stream: torch.cuda.Stream) -> list[str]:
+    """Do the step on a side stream; where in the code it waited for the host."""
+    mode = torch.cuda.get_sync_debug_mode()
+    stream.wait_stream(torch.cuda.current_stream())
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught, torch.cuda.stream(stream):
+            warnings.simplefilter("always")
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+    torch.cuda.current_stream().wait_stream(stream)
+    return [f"{w.filename}:{w.lineno}" for w in caught if "synchronizing" in str(w.message)]
+
+
+def _record(step: Callable, stream, generators: Sequence[torch.Generator]) -> Callable:
+    """A function that replays the step; the step is not done here."""
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph, stream=stream):
+        step()
+    return graph.replay
+
+
+def _say(reason: str) -> None:
+    if reason not in _said:
+        _said.add(reason)
+        log(f"steps are not captured: {reason}")
+
+
+def workers(device: torch.device, jobs: int, seconds: float) -> int:
+    """How many processes share a card, after a first job in this one that took so many seconds.
+
+    What the free memory holds, if all need as much as this process did, but at most one per core;
+    one where the jobs are done before other processes were ready.
+    """
+    need = torch.cuda.max_memory_reserved(device) + CONTEXT
+    fitting = int(0.9 * torch.cuda.mem_get_info(device)[0]) // need
+    return max(1, min(jobs, fitting, joblib.cpu_count())) if jobs * seconds > 2 * START else 1
