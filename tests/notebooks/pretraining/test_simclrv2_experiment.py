@@ -519,7 +519,7 @@ def test_grids_fit_the_kind_of_the_arm_and_the_temperature(experiment):
     assert experiment.grid_of("probe of z") == s.probe_strengths
     assert experiment.grid_of(experiment.HEADS[2, 0]) == s.rates_pretrained
     assert experiment.grid_of("scratch") == experiment.grid_of("distilled") == s.rates_random
-    cold = [0.1 * rate for rate in s.rates_random]
+    cold = [0.01 * rate for rate in s.rates_random]
     assert experiment.grid_of("self-distilled") == pytest.approx(cold)
     assert experiment.grid_of("distilled, tau 0.1") == pytest.approx(cold)
 

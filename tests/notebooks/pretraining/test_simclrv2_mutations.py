@@ -360,7 +360,7 @@ EXPERIMENT = {
         experiment.test_every_arm_runs_with_the_value_that_was_chosen_for_it,
     ),
     "a cold student with the steps of a warm one": (
-        'return [rate * row.get("tau", 1.0) for rate in S.rates_random]',
+        'return [rate * row.get("tau", 1.0) ** 2 for rate in S.rates_random]',
         "return S.rates_random",
         experiment.test_grids_fit_the_kind_of_the_arm_and_the_temperature,
     ),
