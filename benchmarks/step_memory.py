@@ -100,17 +100,17 @@ def contrastive(settings: dict) -> dict:
 
 
 def image_text(settings: dict) -> dict:
-    """One step of CLIP with both transformers."""
+    """One step of CLIP."""
     chapter, s = technique.load("clip"), settings
     vocabulary = s["merges"] + 514  # bytes, bytes at the end of a word, start and end of text
     model = chapter.CLIP(
-        chapter.VisionTransformer(s["size"], **s["image_tower"], output=s["output"]),
-        chapter.TextTransformer(vocabulary, s["context"], **s["text_tower"], output=s["output"]),
+        chapter.ConvTower(32, s["main_widths"], s["output"]),
+        chapter.BagOfTokens(vocabulary, s["text_width"], s["output"]),
     )
 
     def loss(count):
         tokens = torch.zeros(count, s["context"], dtype=torch.long)
-        return chapter.clip_loss(*model(images(count, s["size"]), tokens))
+        return chapter.clip_loss(*model(images(count, 32), tokens))
 
     return step_memory([model], loss, max(s["batch"], *s["batches"]), 16)  # AdamW: two moments
 
@@ -120,7 +120,7 @@ def measure() -> dict:
     clip, simclr, lls, rs2, fixmatch = (technique.settings(chapter, "full") for chapter in CHAPTERS)
     per_label = 1 + 2 * fixmatch["unlabelled_ratio"]  # a weak and a strong view of the unlabelled
     steps = {
-        "clip: both transformers": image_text(clip),
+        "clip": image_text(clip),
         "simclrv2: the largest encoder": contrastive(simclr),
         "lls: the classifier of domains": classifier(lls["model"])(lls["batch_size"]),
         "rs2: the classifier": classifier(rs2["model"])(rs2["batch_size"]),

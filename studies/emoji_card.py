@@ -59,22 +59,6 @@ def groups() -> str:
     return table(("group", "concepts", *(f"`{name}`" for name in emoji.CORE)), rows)
 
 
-def example_splits() -> str:
-    """Sizes of the splits with the default settings, with and without a validation style."""
-    dataset = emoji.load()
-    both = [
-        emoji.splits(dataset, generator=torch.Generator().manual_seed(0), validation_styles=names)
-        for names in (("emojione",), ())
-    ]
-    rows = []
-    for field in emoji.Splits.__dataclass_fields__:
-        found = [getattr(splits, field) for splits in both]
-        cells = (f"{len(i):,} / {len(dataset.concept[i].unique()):,}" for i in found)
-        rows.append((f"`{field}`", *cells))
-    head = ("split", "pictures / concepts", "the same without a validation style")
-    return table(head, rows)
-
-
 def near_pairs(dataset: emoji.EmojiSet) -> tuple[int, int]:
     """Pairs of pictures within one style that are the same, and that are nearly the same."""
     pixels = emoji.on_background(dataset.rgba, (255, 255, 255)).float().div_(255).flatten(1)
@@ -111,9 +95,7 @@ def summary() -> str:
 
 def render() -> str:
     """All of it in Markdown, in sections that the page includes one by one."""
-    parts = {
-        "summary": summary(), "styles": styles(), "groups": groups(), "splits": example_splits(),
-    }  # fmt: skip
+    parts = {"summary": summary(), "styles": styles(), "groups": groups()}
     return (
         "\n\n".join(f"<!-- {n} -->\n\n{text}\n\n<!-- end {n} -->" for n, text in parts.items())
         + "\n"

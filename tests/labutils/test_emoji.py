@@ -1,4 +1,4 @@
-"""The emoji set: files, licences, splits, compositing; its rebuild."""
+"""The emoji set: files, licences, compositing; its rebuild."""
 
 import hashlib
 import json
@@ -148,87 +148,6 @@ def test_on_background_closed_forms(core):
 def test_on_background_rejects(rgba, colour, error):
     with pytest.raises(error, match="on_background expects"):
         emoji.on_background(rgba, colour)
-
-
-# Splits
-
-
-def keys(dataset, indices):
-    return {(int(dataset.concept[i]), int(dataset.style[i])) for i in indices}
-
-
-@pytest.mark.parametrize("validation_styles", [("emojione",), (), ("noto-v1", "emojione")])
-def test_splits_are_disjoint_and_as_documented(core, validation_styles):
-    parts = emoji.splits(core, generator=seeded(), validation_styles=validation_styles)
-    fields = {name: getattr(parts, name) for name in emoji.Splits.__dataclass_fields__}
-    together = torch.cat(list(fields.values()))
-    assert len(together.unique()) == len(together)
-    styles = {n: {core.style_names[s] for s in core.style[i].unique()} for n, i in fields.items()}
-    training = set(emoji.CORE) - {"twemoji", *validation_styles}
-    assert styles["train"] == training
-    assert styles["held_out_concepts"] | styles["held_out_combinations"] <= training
-    assert styles["validation_style"] == set(validation_styles)
-    assert styles["held_out_style"] == styles["held_out_both"] == {"twemoji"}
-    seen = set(core.concept[parts.train].tolist())
-    for name in ("validation_style", "held_out_style", "held_out_combinations"):
-        assert set(core.concept[fields[name]].tolist()) <= seen
-    for name in ("held_out_concepts", "held_out_both"):
-        assert not set(core.concept[fields[name]].tolist()) & seen
-    # Everything else is left out: unseen concepts in the validation styles.
-    rest = set(range(len(core))) - set(together.tolist())
-    assert {core.style_names[core.style[i]] for i in rest} <= set(validation_styles)
-    assert not {int(core.concept[i]) for i in rest} & seen
-
-
-def test_no_family_and_no_picture_leaks_from_held_out_concepts(core):
-    for seed in range(3):
-        parts = emoji.splits(core, generator=seeded(seed))
-        family = torch.tensor([c.family for c in core.concepts])[core.concept]
-        training = set(family[parts.train].tolist())
-        assert not training & set(family[parts.held_out_concepts].tolist())
-        pictures = {core.rgba[i].numpy().tobytes() for i in parts.train}
-        for indices in (parts.held_out_concepts, parts.held_out_combinations):
-            assert not pictures & {core.rgba[i].numpy().tobytes() for i in indices}
-
-
-def test_shares_are_met(core):
-    parts = emoji.splits(core, generator=seeded(), concept_share=0.1, combination_share=0.2)
-    held = {c.family for c in core.concepts}
-    unseen = {core.concepts[i].family for i in core.concept[parts.held_out_concepts]}
-    assert len(unseen) / len(held) == pytest.approx(0.1, abs=0.03)
-    pool = len(parts.train) + len(parts.held_out_combinations)
-    assert len(parts.held_out_combinations) / pool == pytest.approx(0.2, abs=0.005)
-    none = emoji.splits(core, generator=seeded(), concept_share=0, combination_share=0)
-    assert len(none.held_out_concepts) == len(none.held_out_combinations) == 0
-    assert keys(core, none.train) > keys(core, parts.train)
-
-
-def test_splits_depend_on_the_generator_only(core):
-    first, again = (emoji.splits(core, generator=seeded(1)) for _ in range(2))
-    for name in emoji.Splits.__dataclass_fields__:
-        assert torch.equal(getattr(first, name), getattr(again, name))
-    other = emoji.splits(core, generator=seeded(2))
-    assert not torch.equal(first.held_out_concepts, other.held_out_concepts)
-    # Giving the validation style to training keeps the held-out concepts held out.
-    final = emoji.splits(core, generator=seeded(1), validation_styles=())
-    held_out = set(core.concept[first.held_out_concepts].tolist())
-    assert not held_out & set(core.concept[final.train].tolist())
-    assert held_out <= set(core.concept[final.held_out_concepts].tolist())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"held_out_styles": ["openmoji"]}, "unknown style 'openmoji'"),
-        ({"held_out_styles": ["emojione"]}, "named twice"),
-        ({"held_out_styles": (*emoji.CORE[:3], "twemoji")}, "to train on"),
-        ({"concept_share": 1.0}, "concept_share"),
-        ({"combination_share": -0.1}, "combination_share"),
-    ],
-)
-def test_splits_rejects(core, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        emoji.splits(core, **{"generator": seeded()} | arguments)
 
 
 # The data card

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP as OpenCLIP
 from torch import nn
 
+from labutils import training
 from press import technique
 
 
@@ -197,11 +198,36 @@ def test_scale_starts_at_the_papers_value_and_is_bounded_in_place(clip):
 # Small towers
 
 
-def test_conv_tower_shapes_and_features(clip):
-    tower = clip.ConvTower(33, [4, 6, 8], [2, 1, 2], 5).eval()
+def test_conv_tower_equals_its_layers_written_by_hand(clip):
+    """In training by the statistics of the batch, afterwards by those that it remembers."""
+    tower = clip.ConvTower(33, [4, 6, 8], 5)
     x = torch.randn(3, 3, 33, 33, generator=seeded(0))
-    assert tower.features(x).shape == (3, 8 * 9 * 9)
-    torch.testing.assert_close(tower(x), F.linear(tower.features(x), tower.proj.weight))
+    convolutions = [m for m in tower.modules() if isinstance(m, nn.Conv2d)]
+    norms = [m for m in tower.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(convolutions) == len(norms) == 3
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 2, generator=seeded(1))
+        nn.init.normal_(norm.bias, generator=seeded(2))
+
+    def by_hand(training):
+        h = x
+        for convolution, norm in zip(convolutions, norms, strict=True):
+            h = F.conv2d(h, convolution.weight, stride=2, padding=1)
+            mean, var = norm.running_mean, norm.running_var
+            if training:
+                mean, var = h.mean((0, 2, 3)), h.var((0, 2, 3), correction=0)
+            shape = (1, -1, 1, 1)
+            h = (h - mean.view(shape)) / (var.view(shape) + 1e-5).sqrt()
+            h = (h * norm.weight.view(shape) + norm.bias.view(shape)).clamp(min=0)
+        return h.flatten(1)
+
+    torch.testing.assert_close(tower.features(x), by_hand(True), atol=1e-5, rtol=1e-5)
+    tower.eval()
+    expected = by_hand(False)
+    assert expected.shape == (3, 8 * 5 * 5)
+    torch.testing.assert_close(tower.features(x), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(tower(x), F.linear(expected, tower.proj.weight))
+    assert tower.proj.bias is None
 
 
 def test_bag_of_tokens_averages_what_stands_between_start_and_end(clip):
@@ -228,6 +254,84 @@ def test_word_predictor_loss_and_scores_equal_loops(clip):
         torch.stack([(log_p[i] - prior)[words[j]].mean() for j in range(2)]) for i in range(2)
     ])  # fmt: skip
     torch.testing.assert_close(predictor.scores(x, tokens, prior), scores.detach())
+
+
+def test_captioner_loss_and_scores_equal_loops(clip):
+    vocab = 12
+    captioner = clip.Captioner(nn.Identity(), 4, vocab, hidden=6).double()
+    x = torch.randn(2, 4, generator=seeded(0), dtype=torch.float64)
+    tokens = torch.tensor([[10, 3, 5, 3, 11, 0], [10, 7, 11, 0, 0, 0]])
+    words = [[3, 5, 3], [7]]
+
+    def log_p(image, text):
+        """Of each word, after the start and the words before it."""
+        found, state = [], torch.zeros(1, 1, 6, dtype=torch.float64)
+        for before, word in zip([10, *text], text, strict=False):
+            seen, state = captioner.reader(captioner.embedding(torch.tensor([[before]])), state)
+            logits = captioner.words(image) + captioner.next(seen[0, 0])
+            found.append(logits.log_softmax(0)[word])
+        return torch.stack(found)
+
+    expected = -torch.cat([log_p(x[k], words[k]) for k in range(2)]).mean()
+    torch.testing.assert_close(captioner.loss(x, tokens), expected)
+    prior = torch.randn(vocab, generator=seeded(1), dtype=torch.float64)
+    scores = torch.stack([
+        torch.stack([(log_p(image, text) - prior[text]).mean() for text in words])
+        for image in x
+    ])  # fmt: skip
+    torch.testing.assert_close(captioner.scores(x, tokens, prior), scores.detach())
+
+
+# The loop
+
+
+def pairs_of_a_kind(clip):
+    """40 pairs: a picture of one colour with the word for it."""
+    colour = torch.rand(40, 3, 1, 1, generator=seeded(0)).expand(-1, -1, 16, 16) * 4 - 2
+    tokens = torch.stack([torch.tensor([40, k, 41]) for k in range(40)])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = clip.CLIP(clip.ConvTower(16, [8, 8], 16), clip.BagOfTokens(42, 16, 16))
+    return model, colour.contiguous(), tokens
+
+
+def test_the_loop_learns_to_tell_pairs_apart(clip):
+    model, images, tokens = pairs_of_a_kind(clip)
+    losses = clip.train_clip(model, images, tokens, 150, 20, 3e-3, seeded(1))
+    assert losses.shape == (150,)
+    assert not losses.requires_grad
+    assert losses[-10:].mean() < 0.5 * math.log(20)
+    model.logit_scale.data.fill_(9.0)
+    clip.train_clip(model, images, tokens, 1, 20, 3e-3, seeded(1))
+    assert model.logit_scale.item() <= math.log(100) + 1e-6
+
+
+def test_the_loop_equals_the_books_training(clip):
+    """Same batches, rates and decay by labutils: the same weights, and t within its bounds."""
+    steps, rate = 30, 2e-2
+    model, images, tokens = pairs_of_a_kind(clip)
+    model.logit_scale.data.fill_(4.6)
+    losses = clip.train_clip(model, images, tokens, steps, 20, rate, seeded(2))
+    other, *_ = pairs_of_a_kind(clip)
+    other.logit_scale.data.fill_(4.6)
+    draw = seeded(2)
+    chosen = [torch.randperm(40, generator=draw)[:20] for _ in range(steps)]
+    groups = [
+        {"params": [p for p in other.parameters() if p.ndim > 1], "weight_decay": 0.2},
+        {"params": [p for p in other.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, rate, betas=(0.9, 0.98), eps=1e-6)
+
+    def step_loss(k):
+        other.bound_scale()
+        return clip.clip_loss(*other(images[chosen[k]], tokens[chosen[k]]))
+
+    def schedule(k):  # one step of warm-up, then the cosine that ends at 0
+        return rate * min(k + 1, (1 + math.cos(math.pi * k / steps)) / 2)
+
+    history = training.train(other, step_loss, steps, optimizer, schedule)
+    other.bound_scale()
+    torch.testing.assert_close(losses, history.losses, atol=1e-5, rtol=1e-4)
 
 
 # Bad input
