@@ -109,7 +109,7 @@ REAL = {  # the same, and who must see it
     "order of the jitter": ("augment/views.py", "draws[6:10].argsort(0)",
                             "draws[6:10].argsort(0, descending=True)", VIEWS),
     "default of the probe": ("evaluation.py", "strength: float = 1.0", "strength: float = 2.0",
-                             {"clip", "simclrv2"}),
+                             {"simclrv2"}),
     "seed of the streams": ("start.py", "SeedSequence(seed)", "SeedSequence(seed + 1)", CHAPTERS),
     "default argument": ("augment/weak.py", "flip: bool = True", "flip: bool = False",
                          TINY | {"simclrv2"}),
