@@ -143,7 +143,8 @@ REAL = {  # the same, and who must see it
                                           "confidence: float = 0.99", NAMED_SETS),
     "bytes of the mini set": ("assets/fashion-mnist-mini.npz", "", "more", NAMED_SETS),
     "bytes of emoji": ("assets/emoji-core.npz.xz", "", "more", {"clip"}),
-    "bytes of a checkpoint": ("assets/simclr-fashion-mnist.npz", "", "more", {"lls"}),
+    "bytes of a checkpoint": ("assets/simclr-fashion-mnist.npz", "", "more",
+                              {"simclrv2", "lls"}),
     "code of a notebook": ("rs2", "batches_of(", "batches_off(", {"rs2"}),
     "string of a notebook": ("lls", '"ten"', '"nine"', {"lls"}),
 }  # fmt: skip
