@@ -41,7 +41,7 @@ def trained(network, optimizer, loss_of: Callable, inputs: tuple, draws: torch.G
     """
     device, steps = inputs[0].device, len(inputs[0])
     history = train(
-        network, lambda k: loss_of(*(x[k] for x in inputs)), steps, optimizer, lambda k: RATE,
+        network, loss_of, steps, optimizer, lambda k: RATE, inputs=inputs,
         evaluate=lambda: clock(device), evaluate_steps=(steps // 2, steps), generators=[draws],
         precision="auto" if device.type == "cuda" else "float32",
     )  # fmt: skip

@@ -5,7 +5,8 @@ A graph is recorded once and replayed by one launch. Where that cannot be, steps
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 
 import joblib
 import torch
@@ -19,59 +20,54 @@ WORTHWHILE = 20  # steps that must be left
 CONTEXT = 600 * 2**20  # bytes that a process needs on a card before its first tensor
 START = 15.0  # seconds until a process on a card is ready
 
-_said: set[str] = set()
 
+def steps(run, step_loss: Callable, inputs: Sequence, rates: Callable) -> Callable[[], None]:
+    """What does the next step of a run of `labutils.training.train` whenever it is called.
 
-class Steps:
-    """Each call does the next step of a run of `labutils.training.train`.
-
-    plain() does it with the host, and elsewhere than on CUDA that is all. For a replay, the device
-    itself finds the number of the step, its rows of `inputs` and its rate.
+    Elsewhere than on CUDA that is run.step. For a replay, the device itself finds the number of the
+    step, its rows of `inputs` and its rate.
     """
+    plain = partial(run.step, step_loss, inputs, rates)
+    if run.device.type not in DEVICES or run.num_steps - run.done < WORTHWHILE:
+        return plain
+    if reason := _obstacle(inputs, run.generators):
+        _say(reason)
+        return plain
+    k = torch.tensor([run.done], device=run.device)
+    values = torch.tensor([rates(j) for j in range(run.num_steps)], device=run.device)
+    rate = values[run.done].clone()
+    for group in run.optimizer.param_groups:  # as if it had been made so: others wait for a rate
+        group.update(lr=rate, **{key: True for key in ("fused", "capturable") if key in group})
+        run.optimizer._step_supports_amp_scaling = "fused" in group
 
-    def __init__(
-        self, run, plain: Callable, step_loss: Callable, inputs: Sequence, rates: Callable
-    ):
-        self.plain, self.do, self.calls = plain, plain, 0
-        if run.device.type not in DEVICES or run.num_steps - run.done < WORTHWHILE:
-            return
-        if reason := _obstacle(inputs, run.generators):
-            _say(reason)
-            return
-        k = torch.tensor([run.done], device=run.device)
-        values = torch.tensor([rates(j) for j in range(run.num_steps)], device=run.device)
-        rate = values[run.done].clone()
-        for group in run.optimizer.param_groups:
-            group.update(lr=rate, **({"capturable": True} if "capturable" in group else {}))
+    def step() -> None:
+        rate.copy_(values.index_select(0, k)[0])
+        loss = run.update(step_loss, [x.index_select(0, k)[0] for x in inputs])
+        run.history.losses.index_copy_(0, k, loss.float().view(1))
+        k.add_(1)
 
-        def step() -> None:
-            rate.copy_(values.index_select(0, k)[0])
-            loss = run.update(step_loss, [x.index_select(0, k)[0] for x in inputs])
-            run.history.losses.index_copy_(0, k, loss.float().view(1))
-            k.add_(1)
+    return partial(next, _captured(step, plain, run))
 
-        self.step, self.generators, self.do = step, run.generators, self._warm_up
-        self.stream = torch.cuda.Stream(run.device)
 
-    def __call__(self) -> None:
-        self.calls += 1
-        self.do()
-
-    def _warm_up(self) -> None:
-        waits = _watched(self.step, self.stream)
-        if self.calls < WARM_UP:
-            return
-        self.do = self.plain
-        if waits:
-            _say(f"a step waits for the host at {waits[-1]}")
-            return
-        states = [g.get_state() for g in self.generators]
+def _captured(step: Callable, plain: Callable, run) -> Iterator[None]:
+    """Do a step each time; from the recording on, `step` is not called, or `plain` is."""
+    stream, waits = torch.cuda.Stream(run.device), []
+    for _ in range(WARM_UP):
+        waits = _watched(step, stream)
+        yield
+    do, states = plain, [g.get_state() for g in run.generators]
+    if waits:
+        _say(f"a step waits for the host at {waits[-1]}")
+    else:
         try:
-            self.do = _record(self.step, self.stream, self.generators)
+            do = _record(step, stream, run.generators)
         except RuntimeError as error:
-            for generator, state in zip(self.generators, states, strict=True):
+            for generator, state in zip(run.generators, states, strict=True):
                 generator.set_state(state)
             _say(str(error).partition("\n")[0])
+    while True:
+        do()
+        yield
 
 
 def _obstacle(inputs: Sequence, generators: Sequence[torch.Generator]) -> str:
@@ -107,10 +103,9 @@ def _record(step: Callable, stream, generators: Sequence[torch.Generator]) -> Ca
     return graph.replay
 
 
+@cache
 def _say(reason: str) -> None:
-    if reason not in _said:
-        _said.add(reason)
-        log(f"steps are not captured: {reason}")
+    log(f"steps are not captured: {reason}")  # once, not for every run
 
 
 def workers(device: torch.device, jobs: int, seconds: float) -> int:

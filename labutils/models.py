@@ -99,60 +99,9 @@ class ResNet(Classifier):
         return x.mean(dim=(2, 3))
 
 
-class PreactivationBlock(nn.Module):
-    """Normalisation and ReLU before each convolution (Zagoruyko and Komodakis 2016, Figure 1)."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int):
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
-        self.shortcut = None
-        if in_channels != out_channels:
-            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(out)
-        out = F.relu(self.bn2(self.conv1(out)))
-        return self.conv2(out) + shortcut
-
-
-class WideResNet(Classifier):
-    """WRN-``depth``-``widen_factor`` without dropout (Zagoruyko and Komodakis 2016, Table 1).
-
-    ``depth`` is 6n + 4: three stages of n blocks with 16, 32 and 64 channels times
-    ``widen_factor``.
-    """
-
-    def __init__(self, depth: int, widen_factor: int, in_channels: int, num_classes: int):
-        if depth < 10 or (depth - 4) % 6:
-            raise ValueError(
-                f"depth of a WideResNet is 6n + 4 with n >= 1 (10, 16, 22, 28, ...), got {depth}"
-            )
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
-        blocks = nn.Sequential()
-        channels = 16
-        for stage, width in enumerate((16, 32, 64)):
-            for block in range((depth - 4) // 6):
-                stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(PreactivationBlock(channels, width * widen_factor, stride))
-                channels = width * widen_factor
-        self.blocks = blocks
-        self.bn = nn.BatchNorm2d(channels)
-        self.classifier = nn.Linear(channels, num_classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn(self.blocks(self.conv1(x))))
-        return x.mean(dim=(2, 3))
-
-
 MODELS: dict[str, Callable[[int, int], Classifier]] = {
     "cnn-tiny": TinyCNN,
     "resnet-16-32-64": lambda c, k: ResNet(c, k, widths=(16, 32, 64), blocks=1, stem_stride=2),
-    "wrn-28-2": lambda c, k: WideResNet(28, 2, c, k),
     "resnet18": lambda c, k: ResNet(c, k, widths=(64, 128, 256, 512), blocks=2, stem_stride=1),
 }
 

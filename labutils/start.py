@@ -55,9 +55,9 @@ class Lab:
         children = np.random.SeedSequence(seed).spawn(len(Streams.__dataclass_fields__))
         # 63 bits, since manual_seed takes a signed 64-bit integer
         states = [int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)) for child in children]
-        devices = ("cpu", "cpu", "cpu", self.device)
-        drawn = zip(devices, states, strict=True)
-        return Streams(*(torch.Generator(device).manual_seed(state) for device, state in drawn))
+        generators = [torch.Generator().manual_seed(state) for state in states]
+        generators[-1] = torch.Generator(self.device).manual_seed(states[-1])
+        return Streams(*generators)
 
     def settings_table(self):
         """All profiles beside the paper, a pandas DataFrame with a row per setting."""

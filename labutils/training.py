@@ -68,7 +68,7 @@ def train(
     optimizer: torch.optim.Optimizer,
     learning_rate: Callable[[int], float],
     *,
-    inputs: Sequence | None = None,
+    inputs: Sequence = (),
     before: Callable[[int], None] | None = None,
     evaluate: Callable[[], float] | None = None,
     evaluate_steps: Collection[int] = (),
@@ -84,15 +84,16 @@ def train(
     Step k takes row k of each of `inputs`, tensors (num_steps, ...) on the model's device:
     step_loss(*rows) returns its scalar loss. Without `inputs` it is step_loss(k). Autocast is on
     when precision is "auto" (CUDA only: bfloat16, or float16 with loss scaling on older cards).
-    learning_rate(k) is set before step k. before(k) runs on the host before step k. evaluate()
-    runs, outside the clock and in evaluation mode, after as many steps as `evaluate_steps` says.
+    learning_rate(k) is set and before(k) called before step k. evaluate() runs, outside the clock
+    and in evaluation mode, after as many steps as `evaluate_steps` says.
 
     On CUDA, steps with `inputs` are captured: three run as they are, the fourth is recorded, and
     the others replay what the device did, without Python. So such a step never waits for the host
     (no `item`, `if` on a tensor, selection by a mask, copy from the CPU), has the same shapes each
-    time, and changes tensors in place; its generators are on the device and in `generators`, and
-    its optimiser is `fused`. What `before` changes for it stays at its place in memory. A step that
-    cannot be captured runs as it is, and the log says why.
+    time, and changes tensors in place; its generators are on the device and in `generators`. What
+    `before` changes for it keeps its place in memory. SGD, Adam and AdamW become `fused`, others
+    must do with a rate that is a tensor. A step that cannot be captured runs as it is, and the log
+    says why.
 
     With `checkpoint`, the run is saved there every `checkpoint_seconds` and at its end, and goes on
     from there when the file exists. To end with the same numbers as a run without interruption,
@@ -104,32 +105,19 @@ def train(
     run = _Run(model, optimizer, num_steps, generators, state or {}, precision)
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)
-    inputs = [range(num_steps)] if inputs is None else inputs
-    plain = partial(run.step, step_loss, inputs, learning_rate)
-    step = capture.Steps(run, plain, step_loss, inputs, learning_rate)
+    step = capture.steps(run, step_loss, inputs or [range(num_steps)], learning_rate)
     bar = progress_bar(
         num_steps, description, initial=run.done, leave=False, disable=not description
     )
     model.train()
-    saved = monotonic()
-    run.clock = perf_counter()
+    run.clock, run.saved = perf_counter(), monotonic()
     while run.done < num_steps:
         if before is not None:
             before(run.done)
         step()
         run.done += 1
-        last = run.done == num_steps
-        evaluating = evaluate is not None and run.done in evaluate_steps
-        saving = checkpoint if last or monotonic() - saved >= checkpoint_seconds else None
-        if evaluating or saving or last or run.done - run.checked >= run.check_every:
-            run.check(learning_rate)
-        if evaluating or saving:
-            with run.pause():
-                if evaluating:
-                    run.evaluate(evaluate)
-                if saving:
-                    run.save(saving)
-                    saved = monotonic()
+        look = evaluate if run.done in evaluate_steps else None
+        run.after_step(learning_rate, look, checkpoint, checkpoint_seconds)
         bar.update()
     bar.close()
     return run.finish()
@@ -150,7 +138,7 @@ class _Run:
         self.history = History(torch.zeros(num_steps, device=self.device))
         self.done = self.checked = 0
         self.check_every = 1 if self.device.type == "cpu" else 50  # reading a loss makes a GPU wait
-        self.seconds, self.clock = 0.0, perf_counter()
+        self.seconds, self.clock, self.saved = 0.0, perf_counter(), monotonic()
 
     def step(self, step_loss, inputs, learning_rate) -> None:
         for group in self.optimizer.param_groups:
@@ -167,6 +155,20 @@ class _Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
+
+    def after_step(self, learning_rate, evaluate, checkpoint, checkpoint_seconds) -> None:
+        """What is due: a check of the losses, an evaluation, a checkpoint."""
+        last = self.done == self.num_steps
+        saving = checkpoint if last or monotonic() - self.saved >= checkpoint_seconds else None
+        if evaluate or saving or last or self.done - self.checked >= self.check_every:
+            self.check(learning_rate)
+        if evaluate or saving:
+            with self.pause():
+                if evaluate:
+                    self.evaluate(evaluate)
+                if saving:
+                    self.save(saving)
+                    self.saved = monotonic()
 
     def check(self, learning_rate) -> None:
         """Stop if a loss since the last check is not finite."""

@@ -73,7 +73,7 @@ def run(profile: str, changes: str, arm: str, draw: int, choice: tuple, evaluate
     """One training of one arm on one draw: accuracy in percent and seconds."""
     module = prepared(profile, changes)
     task = module.load_task(draw, module.S.labels_per_class)
-    row = module.run_arm(task, draw, arm, choice, None, evaluated)
+    row = module.run_arm(task, arm, choice, evaluated)
     return {"accuracy": row["accuracy"], "seconds": row["seconds"]}
 
 

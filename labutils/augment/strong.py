@@ -10,6 +10,7 @@ to its own images, elsewhere all operations of a kind to all images, which then 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -262,7 +263,7 @@ def _move(images: Tensor, source: Tensor) -> Tensor:
     return padded.gather(2, source.expand(-1, images.shape[1], -1)).view_as(images)
 
 
-_GROUPS = {  # names -> what does them together
+_GROUPS: dict[tuple, Callable] = {  # names -> what does them together
     **{(name,): _blend for name in _OTHERS},
     **{(name,): _look_up for name in _TABLES},
     _MOVES: lambda images, *which: _move(images, _sources(*which, *images.shape[2:])),

@@ -98,7 +98,7 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     for start in range(0, n, size):
         part = slice(start, start + size)
         view = views[part]
-        view.copy_(_crop(images, start, *boxes[:, part], flipped[part]))
+        view.copy_(_crop(images, start, flipped[part], *boxes[:, part]))
         if recipe.jitter_probability and recipe.strength:
             _jitter(view, turns[..., part], change[3, part])
         if channels == 3 and recipe.grey_probability:
@@ -177,7 +177,7 @@ def _unit_range(images: Tensor) -> Tensor:
     return images.float()
 
 
-def _crop(images, first, top, left, height, width, flipped) -> Tensor:
+def _crop(images, first, flipped, top, left, height, width) -> Tensor:
     """View n: a box of image first + n, resized to the whole size, mirrored where flipped[n].
 
     Images are counted in a circle. Bilinear interpolation with half-pixel centres that never looks

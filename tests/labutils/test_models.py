@@ -48,12 +48,8 @@ def test_initialised_from_the_generator_only(name):
     assert not any(torch.equal(first[key], other[key]) for key in weights)
 
 
-def test_known_sizes():
-    # 36,479,194 is the count that is published with WRN-28-10; 1.47 M is that of WRN-28-2 in the
-    # semi-supervised literature; 11,173,962 is ResNet-18 with a 3x3 stem and 10 classes.
-    assert size(models.WideResNet(28, 2, 3, 10)) == 1_467_610
-    with torch.device("meta"):
-        assert size(models.WideResNet(28, 10, 3, 10)) == 36_479_194
+def test_known_size():
+    # that of ResNet-18 with a 3x3 stem and 10 classes
     assert size(models.build("resnet18", 3, 10, seeded())) == 11_173_962
 
 
@@ -75,17 +71,6 @@ def test_convolution_weights_have_he_variance():
     assert conv.weight.var().item() == pytest.approx(2 / fan_out, rel=0.01)
 
 
-def test_wide_resnet_starts_each_stage_with_the_only_projection():
-    model = models.WideResNet(16, 2, 3, 10)
-    assert [block.shortcut is not None for block in model.blocks] == [True, False] * 3
-
-
 def test_unknown_model_is_refused_with_the_names():
-    with pytest.raises(ValueError, match=r"resnet50.*cnn-tiny.*wrn-28-2"):
+    with pytest.raises(ValueError, match=r"resnet50.*cnn-tiny.*resnet18"):
         models.build("resnet50", 3, 10, seeded())
-
-
-@pytest.mark.parametrize("depth", [4, 27, 30])
-def test_impossible_depth_is_refused(depth):
-    with pytest.raises(ValueError, match="6n"):
-        models.WideResNet(depth, 2, 3, 10)

@@ -255,6 +255,30 @@ def test_map_with_two_processes(monkeypatch):
     assert lab.map(broken, [(0,), (1,)], "jobs") == [0, 1]
 
 
+def test_map_on_a_card_measures_the_first_job_and_shares_the_card_for_the_others(monkeypatch):
+    lab, seen, said = replace(begin(), device=torch.device("cuda")), [], []
+    monkeypatch.setattr(start_module.capture, "workers", lambda *asked: seen.append(asked) or 2)
+    monkeypatch.setattr(start_module, "log", said.append)
+
+    def job(k):
+        import os
+        import time
+
+        time.sleep(0.3 if k < 2 else 0)
+        return k, os.getpid()
+
+    results = lab.map(job, [(k,) for k in range(6)], "jobs")
+    assert [k for k, _ in results] == list(range(6))
+    assert results[0][1] == os.getpid()
+    assert len({pid for _, pid in results[1:]} - {os.getpid()}) == 2
+    ((device, jobs, seconds),) = seen
+    assert (device, jobs) == (lab.device, 5)
+    assert 0.3 <= seconds < 5
+    assert said == ["jobs: 2 at a time on the card"]
+    assert lab.map(job, [(7,)], "one job") == [(7, os.getpid())]
+    assert len(said) == 1
+
+
 def test_map_shows_progress_unless_headless(monkeypatch, capsys):
     begin().map(abs, [(1,)], "some jobs")
     assert "some jobs" not in capsys.readouterr().err

@@ -24,7 +24,7 @@ def test_resized_crop_equals_torchvision(channels, size):
     images = pictures(30, channels, size)
     box = views.crop_boxes(30, size, size, views.Recipe(), generator())
     flipped = torch.arange(30) % 2 == 1
-    ours = views._crop(images, 0, *box, flipped)
+    ours = views._crop(images, 0, flipped, *box)
     for n, image in enumerate(images):
         top, left, h, w = (int(values[n]) for values in box)
         theirs = TV.resized_crop(image, top, left, h, w, [size, size], antialias=True)
@@ -35,7 +35,7 @@ def test_resized_crop_equals_torchvision(channels, size):
 def test_the_whole_image_as_crop_changes_nothing():
     images = pictures(4, 1)
     zero, full = torch.zeros(4), torch.full((4,), 28.0)
-    same = views._crop(images, 0, zero, zero, full, full, zero > 0)
+    same = views._crop(images, 0, zero > 0, zero, zero, full, full)
     assert torch.equal(same, images)
 
 

@@ -317,7 +317,9 @@ def test_a_step_is_the_loss_of_augmented_training_images(experiment):
         images = augment.pad_crop_flip(dataset.train.images[batch], 2, generator)
         logits = network(augment.normalise(images, dataset.mean, dataset.std))
         expected = F.cross_entropy(logits, dataset.train.labels[batch])
-        assert seen["step_loss"](k).item() == pytest.approx(expected.item(), rel=1e-6)
+        assert seen["step_loss"](seen["options"]["inputs"][0][k]).item() == pytest.approx(
+            expected.item(), rel=1e-6
+        )
         indices, correct = seen["visits"][k]
         assert torch.equal(indices, batch)
         assert torch.equal(correct, logits.argmax(1) == dataset.train.labels[batch])
@@ -519,7 +521,7 @@ def test_a_step_never_waits_for_the_host(experiment):
 
     def step():
         seen["optimizer"].zero_grad()
-        seen["step_loss"](0).backward()
+        seen["step_loss"](seen["options"]["inputs"][0][0]).backward()
         seen["optimizer"].step()
 
     no_wait.check(step)

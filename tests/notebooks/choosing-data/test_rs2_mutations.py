@@ -347,8 +347,8 @@ EXPERIMENT = {
         experiment.test_a_step_is_the_loss_of_augmented_training_images,
     ),
     "right and wrong exchanged for forgetting": (
-        "on_batch(batches[k], logits.argmax(1) == labels)",
-        "on_batch(batches[k], logits.argmax(1) != labels)",
+        "on_batch(indices, logits.argmax(1) == labels)",
+        "on_batch(indices, logits.argmax(1) != labels)",
         experiment.test_a_step_is_the_loss_of_augmented_training_images,
     ),
     "every hardest-first arm by EL2N": (

@@ -1,4 +1,8 @@
-"""The technique cells of the chapter on FixMatch and SAA against independent references."""
+"""The technique cells of the chapter on FixMatch and SAA against independent references.
+
+Some of these tests are also handed modules with a mistake in them, by
+test_fixmatch_saa_mutations.py.
+"""
 
 import math
 
@@ -10,7 +14,10 @@ from torch.nn import functional as F
 
 from press import technique
 
-chapter = technique.load("fixmatch-saa")
+
+@pytest.fixture
+def chapter():
+    return technique.load("fixmatch-saa")
 
 
 def generator(seed=0):
@@ -34,7 +41,7 @@ def slow_loss(weak, strong, threshold):
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 0.95, 1.1])
 @pytest.mark.parametrize("seed", range(5))
-def test_fixmatch_loss_equals_a_slow_loop(seed, threshold):
+def test_fixmatch_loss_equals_a_slow_loop(chapter, seed, threshold):
     weak, strong = 3 * torch.randn(2, 33, 7, generator=generator(seed), dtype=torch.float64)
     loss, mask = chapter.fixmatch_loss(weak, strong, threshold)
     expected, masks = slow_loss(weak, strong, threshold)
@@ -42,13 +49,34 @@ def test_fixmatch_loss_equals_a_slow_loop(seed, threshold):
     assert mask.tolist() == masks
 
 
-def test_a_threshold_per_image():
+def test_fixmatch_loss_of_a_worked_case(chapter):
+    weak, strong = 3 * torch.randn(2, 33, 7, generator=generator(1), dtype=torch.float64)
+    loss, mask = chapter.fixmatch_loss(weak, strong, 0.8)
+    expected, masks = slow_loss(weak, strong, 0.8)
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    assert mask.tolist() == masks
+    assert 0 < sum(masks) < 33
+
+
+def test_a_confidence_at_the_threshold_passes(chapter):
+    even = torch.zeros(3, 4)  # every class has probability 1/4, exactly
+    _, mask = chapter.fixmatch_loss(even, even, 0.25)
+    assert mask.tolist() == [1.0] * 3
+
+
+def test_confidence_carries_no_gradient(chapter):
+    weak = torch.randn(8, 5, generator=generator(0), requires_grad=True)
+    _, confidence, _ = chapter.consistency(weak, weak.detach())
+    assert not confidence.requires_grad
+
+
+def test_a_threshold_per_image(chapter):
     weak = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
     _, mask = chapter.fixmatch_loss(weak, weak, torch.tensor([0.8, 0.9]))
     assert mask.tolist() == [1.0, 0.0]
 
 
-def test_no_gradient_through_the_weak_view():
+def test_no_gradient_through_the_weak_view(chapter):
     weak, strong = (torch.randn(8, 5, generator=generator(s), requires_grad=True) for s in (0, 1))
     loss, mask = chapter.fixmatch_loss(weak, strong, 0.3)
     loss.backward()
@@ -58,7 +86,7 @@ def test_no_gradient_through_the_weak_view():
     torch.testing.assert_close(strong.grad, expected * mask[:, None] / 8)
 
 
-def test_confident_images_have_small_gradients():
+def test_confident_images_have_small_gradients(chapter):
     logits = 5 * torch.randn(200, 10, generator=generator(), dtype=torch.float64)
     logits.requires_grad_()
     losses, _, labels = chapter.consistency(logits.detach(), logits)
@@ -70,7 +98,7 @@ def test_confident_images_have_small_gradients():
 # --- distribution alignment ----------------------------------------------------------------------
 
 
-def test_alignment_is_the_normalised_ratio_of_shares():
+def test_alignment_is_the_normalised_ratio_of_shares(chapter):
     """Against the formula, image by image, over more steps than the window holds."""
     draw = generator(4)
     shares = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
@@ -88,7 +116,7 @@ def test_alignment_is_the_normalised_ratio_of_shares():
         remembered.append(logits.softmax(1).mean(0).tolist())
 
 
-def test_alignment_gives_back_a_class_that_the_network_neglects():
+def test_alignment_gives_back_a_class_that_the_network_neglects(chapter):
     draw = generator(5)
     align = chapter.DistributionAlignment(torch.full((4,), 0.25), window=16)
     bias = torch.tensor([2.0, 0.0, 0.0, -2.0])  # of a network that hardly ever says "3"
@@ -100,14 +128,14 @@ def test_alignment_gives_back_a_class_that_the_network_neglects():
     assert (after - 0.25).abs().max() < (before - 0.25).abs().max() / 3
 
 
-def test_alignment_of_balanced_predictions_changes_nothing():
+def test_alignment_of_balanced_predictions_changes_nothing(chapter):
     align = chapter.DistributionAlignment(torch.full((3,), 1 / 3))
     for _ in range(3):
         logits = torch.eye(3)
         torch.testing.assert_close(align(logits), logits)
 
 
-def test_no_gradient_through_the_aligned_weak_view():
+def test_no_gradient_through_the_aligned_weak_view(chapter):
     logits = torch.randn(8, 5, generator=generator(), requires_grad=True)
     assert not chapter.DistributionAlignment(torch.full((5,), 0.2))(logits).requires_grad
 
@@ -115,7 +143,7 @@ def test_no_gradient_through_the_aligned_weak_view():
 # --- FlexMatch -----------------------------------------------------------------------------------
 
 
-def test_flexible_thresholds_of_the_worked_case():
+def test_flexible_thresholds_of_the_worked_case(chapter):
     flexible = chapter.FlexibleThresholds(20, 3, 0.95)
     q = torch.tensor([[0.97, 0.02, 0.01], [0.4, 0.5, 0.1], [0.02, 0.02, 0.96]])
     confidence, labels = q.max(1)
@@ -127,7 +155,7 @@ def test_flexible_thresholds_of_the_worked_case():
     torch.testing.assert_close(flexible.thresholds(), expected)
 
 
-def test_flexible_thresholds_against_counting():
+def test_flexible_thresholds_against_counting(chapter):
     flexible, draw = chapter.FlexibleThresholds(50, 4, 0.9), generator(3)
     kept = {}
     for _ in range(40):
@@ -163,7 +191,7 @@ def samples(kind, rng):
 
 
 @pytest.mark.parametrize("kind", ["constant", "two values", "heavy tail", "bimodal", "exponential"])
-def test_otsu_equals_scikit_image(kind):
+def test_otsu_equals_scikit_image(chapter, kind):
     rng = np.random.default_rng(0)
     for _ in range(200):
         values = samples(kind, rng)
@@ -171,7 +199,7 @@ def test_otsu_equals_scikit_image(kind):
         assert ours == pytest.approx(float(threshold_otsu(values)), rel=1e-9, abs=1e-12)
 
 
-def test_otsu_of_float32_and_other_bins():
+def test_otsu_of_float32_and_other_bins(chapter):
     values = torch.rand(1000, generator=generator()) ** 3
     for bins in (2, 16, 256, 1000):
         expected = threshold_otsu(values.double().numpy(), nbins=bins)
@@ -179,13 +207,13 @@ def test_otsu_of_float32_and_other_bins():
 
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [1.0, float("inf")]])
-def test_otsu_refuses_what_has_no_threshold(values):
+def test_otsu_refuses_what_has_no_threshold(chapter, values):
     with pytest.raises(ValueError, match="at least one value, all of them finite"):
         chapter.otsu_threshold(torch.tensor(values))
 
 
-def test_history_follows_its_recursion():
-    history = chapter.HistoryLoss(3, alpha_old=0.001)
+def test_history_follows_its_recursion(chapter):
+    history = chapter.HistoryLoss(3, weight=0.001)
     history.record(torch.tensor([1]), torch.tensor([2.0]))
     assert history.values[1].item() == pytest.approx(1.998)
     history.record(torch.tensor([1, 2]), torch.tensor([1.0, 0.5]))
@@ -193,8 +221,8 @@ def test_history_follows_its_recursion():
     assert history.seen.tolist() == [False, True, True]
 
 
-def test_naive_are_seen_images_below_the_threshold():
-    values = torch.tensor([0.0, 0.1, 0.1, 3.0, 3.1])
+def test_naive_are_seen_images_below_the_threshold(chapter):
+    values = torch.tensor([-9.0, 0.1, 0.1, 3.0, 3.1])
     seen = torch.tensor([False, True, True, True, True])
     naive, threshold = chapter.select_naive_samples(values, seen)
     assert naive.tolist() == [False, True, True, False, False]
@@ -206,17 +234,17 @@ def test_naive_are_seen_images_below_the_threshold():
     assert not same.any()  # all equal: nobody is below
 
 
-@pytest.mark.parametrize("size", [(28, 28), (7, 10)])
-def test_regroup_pastes_a_half_in_its_place(size):
-    first = torch.rand(2000, 3, *size, generator=generator(0))
-    second = torch.rand(2000, 3, *size, generator=generator(1))
-    mixed = chapter.regroup(first, second, generator(2))
-    height, width = size
-    left, upper = first.clone(), first.clone()
-    left[..., : width // 2] = second[..., : width // 2]
-    upper[:, :, : height // 2] = second[:, :, : height // 2]
-    is_left = (mixed == left).flatten(1).all(1)
-    is_upper = (mixed == upper).flatten(1).all(1)
-    assert (is_left ^ is_upper).all()
-    assert abs(is_left.float().mean() - 0.5) < 4 * 0.5 / math.sqrt(2000)
-    assert torch.equal(mixed, chapter.regroup(first, second, generator(2)))
+def test_regroup_pastes_a_half_in_its_place(chapter):
+    for size in ((28, 28), (7, 10)):
+        first = torch.rand(2000, 3, *size, generator=generator(0))
+        second = torch.rand(2000, 3, *size, generator=generator(1))
+        mixed = chapter.regroup(first, second, generator(2))
+        height, width = size
+        left, upper = first.clone(), first.clone()
+        left[..., : width // 2] = second[..., : width // 2]
+        upper[:, :, : height // 2] = second[:, :, : height // 2]
+        is_left = (mixed == left).flatten(1).all(1)
+        is_upper = (mixed == upper).flatten(1).all(1)
+        assert (is_left ^ is_upper).all()
+        assert abs(is_left.float().mean() - 0.5) < 4 * 0.5 / math.sqrt(2000)
+        assert torch.equal(mixed, chapter.regroup(first, second, generator(2)))

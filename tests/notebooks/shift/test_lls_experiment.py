@@ -161,9 +161,9 @@ def scripted(chapter, losses):
         seen.append(batch.flatten())
         return batch
 
-    def train(net, step_loss, steps, *_, evaluate, evaluate_steps, **__):
+    def train(net, step_loss, steps, *_, inputs, evaluate, evaluate_steps, **__):
         for step in range(1, steps + 1):
-            step_loss(step - 1)
+            step_loss(inputs[0][step - 1])
             torch.nn.init.constant_(net.weight, step)
             if step in evaluate_steps:
                 evaluate()
@@ -234,14 +234,14 @@ def test_a_network_learns_training_images_and_their_domains_and_nothing_else(cha
 def test_a_step_never_waits_for_the_host(chapter):
     handed = {}
 
-    def train(net, step_loss, steps, optimizer, *_, evaluate, **__):
+    def train(net, step_loss, steps, optimizer, *_, inputs, evaluate, **__):
         evaluate()  # so that there are weights to keep
-        handed.update(step_loss=step_loss, optimizer=optimizer, net=net)
+        handed.update(step_loss=step_loss, optimizer=optimizer, net=net, row=inputs[0][0])
 
     def step():
         handed["net"].train()
         handed["optimizer"].zero_grad()
-        handed["step_loss"](0).backward()
+        handed["step_loss"](handed["row"]).backward()
         handed["optimizer"].step()
 
     pool = small_pool(28)
