@@ -82,7 +82,7 @@ def train(
     """Minimise `step_loss` for `num_steps` steps and return the History.
 
     Step k takes row k of each of `inputs`, tensors (num_steps, ...) on the model's device:
-    step_loss(*rows) returns its scalar loss. Without `inputs` it is step_loss(k). Autocast is on
+    `step_loss(*rows)` returns its scalar loss. Without `inputs` it is step_loss(k). Autocast is on
     when precision is "auto" (CUDA only: bfloat16, or float16 with loss scaling on older cards).
     learning_rate(k) is set and before(k) called before step k. evaluate() runs, outside the clock
     and in evaluation mode, after as many steps as `evaluate_steps` says.
