@@ -84,18 +84,19 @@ def classifier(name: str, per_image: int = 1) -> Callable:
     return make
 
 
-def contrastive(shape: dict, output: int, batch: int) -> dict:
-    """One pretraining step of SimCLRv2: two views of every image."""
-    chapter = technique.load("simclrv2")
-    encoder = models.ResNet(3, 10, tuple(shape["widths"]), shape["blocks"], shape["stem_stride"])
-    head = chapter.ProjectionHead(encoder.classifier.in_features, output)
+def contrastive(settings: dict) -> dict:
+    """One pretraining step of SimCLRv2's largest network: two views of every image."""
+    chapter, s = technique.load("simclrv2"), settings
+    widths = tuple(s["widths"][-1] * 2**k for k in range(s["stages"]))
+    encoder = models.ResNet(3, 10, widths, s["blocks"], s["stem_stride"])
+    head = chapter.ProjectionHead(encoder.classifier.in_features, s["output"])
     generator = torch.Generator().manual_seed(0)
 
     def loss(count):
         pictures = (255 * images(count, 32)).to(torch.uint8)
         return chapter.contrastive_step(encoder, head, pictures, views.Recipe(), 0.5, generator)
 
-    return step_memory([encoder, head], loss, batch, 12)
+    return step_memory([encoder, head], loss, s["pretraining_batch"], 12)
 
 
 def image_text(settings: dict) -> dict:
@@ -117,16 +118,10 @@ def image_text(settings: dict) -> dict:
 def measure() -> dict:
     """{"steps": {"CHAPTER: what": {"batch": ..., "kept": ..., "state": ...}}}."""
     clip, simclr, lls, rs2, fixmatch = (technique.settings(chapter, "full") for chapter in CHAPTERS)
-    wide = simclr["teacher"] | {"widths": [2 * w for w in simclr["teacher"]["widths"]]}
     per_label = 1 + 2 * fixmatch["unlabelled_ratio"]  # a weak and a strong view of the unlabelled
     steps = {
         "clip": image_text(clip),
-        "simclrv2: twice the width": contrastive(
-            wide, simclr["output"], simclr["pretraining_batch"]
-        ),
-        "simclrv2: the largest batch": contrastive(
-            simclr["teacher"], simclr["output"], max(simclr["batches"])
-        ),
+        "simclrv2: the largest encoder": contrastive(simclr),
         "lls: the classifier of domains": classifier(lls["model"])(lls["batch_size"]),
         "rs2: the classifier": classifier(rs2["model"])(rs2["batch_size"]),
         "fixmatch-saa: labelled, weak and strong": classifier(fixmatch["model"], per_label)(

@@ -1,9 +1,10 @@
 """How much of a training step is spent outside forward pass, backward pass and optimiser.
 
-For the chapters whose steps make their own views: pretraining in SimCLRv2 (ResNet-18, batch 512)
-and FixMatch with sample adaptive augmentation (ResNet-18, 64 labelled images, 7 times as many
-unlabelled). A whole step, with views and bookkeeping, is timed in turn with the same step on views
-that are made already. Losses, selection and networks are the technique cells of the chapters.
+For the chapters whose steps make their own views: CLIP (small towers, batch 128), pretraining in
+SimCLRv2 (ResNet-18, batch 512) and FixMatch with sample adaptive augmentation (ResNet-18, 64
+labelled images, 7 times as many unlabelled). A whole step, with views and bookkeeping, is timed in
+turn with the same step on views that are made already. Losses, selection and networks are the
+technique cells of the chapters.
 
 Run ``python -m benchmarks.step_overhead`` on a machine with a GPU. It writes ``step_overhead.json``
 beside this file and the table of the book page.
@@ -28,6 +29,7 @@ from press import technique
 
 RESULT = Path(__file__).parent / "step_overhead.json"
 STEPS, REPETITIONS, LIMIT = 20, 9, 0.15
+VOCABULARY = 8514  # tokens of CLIP's captions
 SMALL = "resnet-16-32-64"  # for a trial
 NUM_IMAGES, MEAN, STD = 50_000, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -111,6 +113,33 @@ def fixmatch(device: torch.device, batch: int, model: str, steps: int = STEPS, r
     return Case(network, whole, lambda *_: losses(there)[0], inputs, draws)
 
 
+def clip(device: torch.device, batch: int, widths: list[int], steps: int = STEPS) -> Case:
+    """Contrastive training on pictures and captions; the towers have the output of `full`."""
+    chapter = technique.load("clip")
+    images, generator = card.pictures(device, NUM_IMAGES)
+    draws = torch.Generator(device).manual_seed(0)
+    captions = torch.randint(VOCABULARY, (NUM_IMAGES, 16), generator=generator).to(device)
+    network = chapter.CLIP(
+        chapter.ConvTower(32, widths, 256), chapter.BagOfTokens(VOCABULARY, 256, 256)
+    ).to(device)
+    recipe = views.Recipe(
+        scale=(0.8, 1.0), flip_probability=0.0, strength=0.25, grey_probability=0.05,
+        blur_probability=0.0,
+    )  # fmt: skip
+    there = 4 * images[:batch].float() / 255 - 2
+
+    def loss_of(pictures: Tensor, chosen: Tensor) -> Tensor:
+        network.bound_scale()
+        return chapter.clip_loss(*network(pictures, captions.index_select(0, chosen)))
+
+    def whole(chosen: Tensor) -> Tensor:
+        view = views.random_view(images.index_select(0, chosen), recipe, draws)
+        return loss_of(4 * view - 2, chosen)
+
+    inputs = (indices(generator, steps, batch, device),)
+    return Case(network, whole, lambda chosen: loss_of(there, chosen), inputs, draws)
+
+
 def measure(make: Callable, device: torch.device, *sizes, repetitions=REPETITIONS) -> dict:
     """Seconds of both kinds of step, in turn, and the share that is outside the bare one."""
     case = make(device, *sizes)
@@ -128,6 +157,7 @@ def measure_all(device: torch.device, smoke: bool) -> dict:
         return {
             "limit": LIMIT,
             "steps": {
+                "CLIP": measure(clip, device, 8, [4, 8], 2, repetitions=2),
                 "SimCLRv2": measure(simclr, device, 8, SMALL, 2, repetitions=2),
                 "FixMatch + SAA": measure(fixmatch, device, 2, SMALL, 2, repetitions=2),
             },
@@ -135,6 +165,7 @@ def measure_all(device: torch.device, smoke: bool) -> dict:
     return {
         "limit": LIMIT,
         "steps": {
+            "CLIP, small towers, batch 128": measure(clip, device, 128, [64, 128, 256]),
             "SimCLRv2, ResNet-18, batch 512": measure(simclr, device, 512, "resnet18"),
             "FixMatch + SAA, ResNet-18, batch 64": measure(fixmatch, device, 64, "resnet18"),
         },

@@ -93,41 +93,6 @@ def linear_probe(
     return logits
 
 
-def knn_scores(
-    bank: Tensor,
-    bank_labels: Tensor,
-    features: Tensor,
-    *,
-    num_classes: int,
-    k: int = 20,
-    temperature: float = 0.1,
-    batch_size: int = 1000,
-) -> Tensor:
-    """Votes ``(N, C)`` of the k nearest bank features by cosine, each worth exp(cosine / T).
-
-    bank: ``(M, d)`` with bank_labels ``(M,)``; features: ``(N, d)``. As in instance discrimination
-    (Wu et al. 2018, section 3.4). Votes are divided by the largest weight, so that no small
-    temperature overflows; rows sum to at most k.
-
-    Raises ValueError for shapes that do not fit, k outside 1..M, or a temperature <= 0.
-    """
-    _check(bank, bank_labels)
-    fits = features.ndim == 2 and features.shape[1] == bank.shape[1]
-    if not fits or not 1 <= k <= len(bank) or temperature <= 0:
-        raise ValueError(
-            f"knn_scores expects features (N, {bank.shape[1]}), k in 1..{len(bank)} (the size of "
-            f"the bank) and a temperature > 0; got {tuple(features.shape)}, {k} and {temperature}"
-        )
-    bank = nn.functional.normalize(bank.float(), dim=1)
-    scores = []
-    for batch in features.float().split(batch_size):
-        similarity, nearest = (nn.functional.normalize(batch, dim=1) @ bank.T).topk(k, dim=1)
-        weights = ((similarity - similarity[:, :1]) / temperature).exp()
-        votes = weights.new_zeros(len(batch), num_classes)
-        scores.append(votes.scatter_add_(1, bank_labels[nearest], weights))
-    return torch.cat(scores)
-
-
 def _check(features: Tensor, labels: Tensor) -> None:
     if features.ndim != 2 or labels.ndim != 1 or len(features) != len(labels) or not len(labels):
         raise ValueError(

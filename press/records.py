@@ -57,10 +57,7 @@ def read_record(notebook, profile, root):
 
 
 def replications(notebook, profile, root):
-    """Return the records that other devices made of the same notebook and profile.
-
-    Each lies beside the book's own, with the device in its name: ``a.small.nvidia-h200.json``.
-    """
+    """Return the records of other devices, beside the own: ``a.small.nvidia-h200.json``."""
     own = record_path(notebook, profile, root)
     return [Record.read(file) for file in sorted(own.parent.glob(f"{own.stem}.*.json"))]
 

@@ -74,9 +74,13 @@ def _problems(version: str, root: Path):
     news = (root / "CHANGELOG.md").read_text(encoding="utf-8").partition("## [Unreleased]\n")[2]
     if not news.partition("\n## ")[0].strip():
         yield "CHANGELOG.md says nothing under [Unreleased]; write what changed"
-    # the lines of `python -m press status` about records of other code
-    if stale := [line for line in status(root).splitlines()[2:] if re.search(r"\bstale\b", line)]:
+    if stale := _stale(root):
         yield "records are stale; run `make execute` and commit:\n" + "\n".join(stale)
+
+
+def _stale(root: Path) -> list[str]:
+    """The lines of `python -m press status` about records of other code."""
+    return [line for line in status(root).splitlines()[2:] if re.search(r"\bstale\b", line)]
 
 
 def _run(root: Path, *command: str) -> str:

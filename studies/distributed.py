@@ -124,10 +124,9 @@ def simclr(code: ModuleType, S: SimpleNamespace, seed: int, device: torch.device
     generator = _generator(seed)
     dataset = data.load(S.dataset, num_validation=S.num_validation, generator=generator)
     images = dataset.train.images.to(device)
-    encoder = models.ResNet(
-        images.shape[1], len(dataset.class_names), tuple(S.teacher["widths"]),
-        S.teacher["blocks"], S.teacher["stem_stride"],
-    )  # fmt: skip
+    widths = tuple(S.widths[-1] * 2**k for k in range(S.stages))
+    shape = images.shape[1], len(dataset.class_names)
+    encoder = models.ResNet(*shape, widths, S.blocks, S.stem_stride)
     head = code.ProjectionHead(encoder.classifier.in_features, S.output)
     for part in (encoder, head):
         models.initialise(part, generator)

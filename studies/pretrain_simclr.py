@@ -4,9 +4,6 @@
 of Fashion-MNIST, without labels, with the loss, head and step of the notebook. It keeps snapshots
 of encoder and head after the numbers of steps in ``SNAPSHOTS``. ``--pack`` turns the runs of all
 seeds into ``labutils/assets/simclr-fashion-mnist.npz`` (float16) with its record beside it.
-
-``--variants`` trains one network for each change of size, head, batch or temperature in
-``VARIANTS`` instead, all on equally many images, and packs ``simclr-variants.npz``.
 """
 
 from __future__ import annotations
@@ -46,21 +43,6 @@ SETTINGS = {
 }
 SNAPSHOTS = (100, 400, 1600, SETTINGS["steps"])
 
-VARIANTS_NAME = "simclr-variants"
-VARIANT_STEPS = 1600  # of the base; with another batch size, as many as give equally many images
-VARIANTS = {
-    "base": {},
-    "half the width": {"widths": [8, 16, 32]},
-    "twice the width": {"widths": [32, 64, 128]},
-    "head of 1 layer": {"head_layers": 1},
-    "head of 2 layers": {"head_layers": 2},
-    "temperature 0.05": {"temperature": 0.05},
-    "temperature 0.5": {"temperature": 0.5},
-    "temperature 1": {"temperature": 1.0},
-    "batch of 64": {"batch_size": 64},
-    "batch of 1,024": {"batch_size": 1024},
-}
-
 
 def recipe() -> views.Recipe:
     """The augmentation of the pretraining: crop, mirror, brightness and contrast."""
@@ -68,44 +50,17 @@ def recipe() -> views.Recipe:
     return views.Recipe(**options)
 
 
-def variant_settings(name: str) -> dict:
-    """Settings of one variant: equally many images, rate in proportion to the root of the batch."""
-    settings = SETTINGS | {"widths": [16, 32, 64], "head_layers": SETTINGS["head"]["layers"]}
-    settings |= VARIANTS[name]
-    share = settings["batch_size"] / SETTINGS["batch_size"]
-    return settings | {
-        "steps": round(VARIANT_STEPS / share),
-        "learning_rate": SETTINGS["learning_rate"] * share**0.5,
-    }
-
-
-def networks(code, settings: dict, variant: str | None, generator) -> tuple:
-    """Encoder and head as the settings say, drawn from the generator in this order."""
-    if variant is None:
-        encoder = models.build(settings["model"], 1, 10, generator)
-    else:
-        encoder = models.ResNet(1, 10, tuple(settings["widths"]), blocks=1, stem_stride=2)
-        models.initialise(encoder, generator)
-        encoder.to(memory_format=torch.channels_last)
-    layers = settings["head"]["layers"] if variant is None else settings["head_layers"]
-    head = code.ProjectionHead(encoder.classifier.in_features, settings["head"]["output"], layers)
-    models.initialise(head, generator)
-    return encoder, head
-
-
-def pretrain(seed: int, folder: Path, root: Path | None = None, variant: str | None = None) -> None:
-    """Train one seed; write ``NAME-step-K.pt`` per snapshot and ``NAME.json`` at the end.
-
-    NAME is ``seed-S``, or ``variant-V`` for the V-th of ``VARIANTS``, which keeps its last step.
-    """
-    settings = SETTINGS if variant is None else variant_settings(variant)
-    kept = SNAPSHOTS if variant is None else (settings["steps"],)
-    name = f"seed-{seed}" if variant is None else f"variant-{list(VARIANTS).index(variant)}"
+def pretrain(seed: int, folder: Path, root: Path | None = None) -> None:
+    """Train one seed; write ``seed-S-step-K.pt`` per snapshot and ``seed-S.json`` at the end."""
+    settings, name = SETTINGS, f"seed-{seed}"
     code = technique.load("simclrv2", root)
     generator = torch.Generator().manual_seed(1000 + seed)
     split = data.load("fashion-mnist", num_validation=0, generator=generator)
     images = split.train.images
-    encoder, head = networks(code, settings, variant, generator)
+    encoder = models.build(settings["model"], 1, 10, generator)
+    layers, output = settings["head"]["layers"], settings["head"]["output"]
+    head = code.ProjectionHead(encoder.classifier.in_features, output, layers)
+    models.initialise(head, generator)
     both = torch.nn.ModuleDict({"encoder": encoder, "head": head})
     batch, steps = settings["batch_size"], settings["steps"]
     order = torch.empty(0, dtype=torch.int64)
@@ -121,7 +76,7 @@ def pretrain(seed: int, folder: Path, root: Path | None = None, variant: str | N
                 encoder, head, images[chosen], recipe(), settings["temperature"], generator
             )
 
-    pending = iter(kept)
+    pending = iter(SNAPSHOTS)
 
     def snapshot() -> float:
         torch.save(both.state_dict(), folder / f"{name}-step-{next(pending)}.pt")
@@ -136,50 +91,37 @@ def pretrain(seed: int, folder: Path, root: Path | None = None, variant: str | N
     )
     schedule = cosine_schedule(settings["learning_rate"], steps, warmup_steps=steps // 20)
     history = train(
-        both, step_loss, steps, optimizer, schedule, evaluate=snapshot, evaluate_steps=kept
+        both, step_loss, steps, optimizer, schedule, evaluate=snapshot, evaluate_steps=SNAPSHOTS
     )
     record = {
         "seed": seed,
         "cpu_seconds": round(time.process_time() - started, 1),
         "losses": [round(float(x), 4) for x in history.losses[:: max(1, steps // 100)]],
     }
-    if variant is not None:
-        record = {"variant": variant, "steps": steps, **record}
     (folder / f"{name}.json").write_text(json.dumps(record) + "\n")
 
 
-def pack(folder: Path, variants: bool = False) -> dict:
-    """Write a shipped file and its record from the runs in ``folder``.
-
-    Keys of the arrays: ``SEED/STEP/PARAMETER``, or ``V/STEP/PARAMETER`` for the V-th variant.
-    """
-    if variants:
-        runs = {
-            k: (f"variant-{k}", [variant_settings(name)["steps"]])
-            for k, name in enumerate(VARIANTS)
-        }
-        details = {"settings": SETTINGS, "variants": VARIANTS, "variant_steps": VARIANT_STEPS}
-    else:
-        runs = {seed: (f"seed-{seed}", SNAPSHOTS) for seed in SEEDS}
-        details = {"settings": SETTINGS, "snapshots": list(SNAPSHOTS)}
+def pack(folder: Path) -> dict:
+    """Write the shipped file and its record; keys of the arrays: ``SEED/STEP/PARAMETER``."""
     arrays = {}
-    for key, (stem, steps) in runs.items():
-        for step in steps:
-            state = torch.load(folder / f"{stem}-step-{step}.pt", weights_only=True)
+    for seed in SEEDS:
+        for step in SNAPSHOTS:
+            state = torch.load(folder / f"seed-{seed}-step-{step}.pt", weights_only=True)
             for name, value in state.items():
                 if not name.endswith("num_batches_tracked") and "classifier" not in name:
-                    arrays[f"{key}/{step}/{name}"] = value.numpy().astype(np.float16)
-    path = ASSETS / f"{VARIANTS_NAME if variants else NAME}.npz"
+                    arrays[f"{seed}/{step}/{name}"] = value.numpy().astype(np.float16)
+    path = ASSETS / f"{NAME}.npz"
     np.savez_compressed(path, **arrays)
     record = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "command": "python -m studies.pretrain_simclr" + (" --variants" if variants else ""),
-        **details,
+        "command": "python -m studies.pretrain_simclr",
+        "settings": SETTINGS,
+        "snapshots": list(SNAPSHOTS),
         "storage": "float16",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "bytes": path.stat().st_size,
         "torch": torch.__version__.split("+")[0],
-        "runs": [json.loads((folder / f"{stem}.json").read_text()) for stem, _ in runs.values()],
+        "runs": [json.loads((folder / f"seed-{seed}.json").read_text()) for seed in SEEDS],
     }
     path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     return record
@@ -189,22 +131,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("_runs/simclr"))
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
-    parser.add_argument("--variants", action="store_true", help="the variants, with seed 0")
     parser.add_argument("--root", type=Path, help="the book's folder")
     parser.add_argument("--pack", action="store_true", help="only pack finished runs")
     arguments = parser.parse_args()
     os.environ.setdefault("LABUTILS_HEADLESS", "1")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(SETTINGS["threads"])
-    runs = [(0, name) for name in VARIANTS] if arguments.variants else [
-        (seed, None) for seed in arguments.seeds
-    ]  # fmt: skip
-    for seed, variant in [] if arguments.pack else runs:
-        pretrain(seed, arguments.folder, arguments.root, variant)
-        print(f"{variant or f'seed {seed}'}: done", flush=True)
-    if arguments.variants or set(arguments.seeds) == set(SEEDS):
-        record = pack(arguments.folder, arguments.variants)
-        print(f"packed {record['bytes']:,} bytes")
+    for seed in [] if arguments.pack else arguments.seeds:
+        pretrain(seed, arguments.folder, arguments.root)
+        print(f"seed {seed}: done", flush=True)
+    if set(arguments.seeds) == set(SEEDS):
+        print(f"packed {pack(arguments.folder)['bytes']:,} bytes")
 
 
 if __name__ == "__main__":

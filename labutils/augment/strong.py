@@ -193,16 +193,18 @@ _OTHERS = {
 
 
 def _look_up(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
-    n, c, height, width = images.shape
+    n, c = images.shape[:2]
     exact = torch.float32 if images.device.type == "mps" else torch.float64  # as in Python
     table = levels = torch.arange(256, dtype=exact, device=images.device).view(1, 1, 256)
-    pixels = images.view(n, c, height * width).long()
+    pixels = images.flatten(2).long()
     for name, make_table in _TABLES.items():
         if name in masks:
             new = make_table(pixels, levels, magnitude.view(-1, 1, 1))
             table = _take(masks[name], new, table)
     table = table.to(torch.uint8).expand(n, c, 256).reshape(n * c, 256)
-    return table.gather(1, pixels.view(n * c, -1)).view_as(images)  # faster than in 3 dimensions
+    return table.gather(1, pixels.reshape(n * c, -1)).view(
+        images.shape
+    )  # faster than in 3 dimensions
 
 
 def _posterize(_, levels, bits):
@@ -260,7 +262,7 @@ def _sources(masks: dict, magnitude: Tensor, height: int, width: int) -> Tensor:
 
 def _move(images: Tensor, source: Tensor) -> Tensor:
     padded = F.pad(images, (1, 1, 1, 1)).flatten(2)
-    return padded.gather(2, source.expand(-1, images.shape[1], -1)).view_as(images)
+    return padded.gather(2, source.expand(-1, images.shape[1], -1)).view(images.shape)
 
 
 _GROUPS: dict[tuple, Callable] = {  # names -> what does them together

@@ -8,7 +8,7 @@ pipeline, which handles one image at a time in Python.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -89,7 +89,7 @@ def uniform(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.rand(shape, generator=generator, device=generator.device)
 
 
-@lru_cache
+@cache
 def constant(values: tuple, device: torch.device) -> Tensor:
     """Numbers as a tensor that is made once: a GPU would wait for the host at each copy."""
     with torch.inference_mode(False):

@@ -1,12 +1,10 @@
-"""Probes and neighbours: against scikit-learn and lightly; the encoder stays as it was."""
+"""Probes, against scikit-learn; the encoder stays as it was."""
 
 import numpy as np
 import pytest
 import torch
-from lightly.utils.benchmarking import knn_predict
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.preprocessing import StandardScaler
 
 from labutils import evaluation, models
 
@@ -50,30 +48,6 @@ def test_probe_of_one_example_per_class_and_constant_features():
     assert probe(features).isfinite().all()
 
 
-def test_neighbours_vote_as_in_lightly():
-    bank, bank_labels = clouds(n=500, classes=6)
-    features, _ = clouds(n=200, classes=6, seed=1)
-    scores = evaluation.knn_scores(bank, bank_labels, features, num_classes=6, k=20)
-    a, b = (torch.nn.functional.normalize(x, dim=1) for x in (features, bank))
-    theirs = knn_predict(a, b.T, bank_labels, num_classes=6, knn_k=20, knn_t=0.1)
-    assert torch.equal(scores.argmax(1), theirs[:, 0])
-
-
-def test_one_neighbour_is_scikit_learns_nearest_in_angle():
-    bank, bank_labels = clouds(n=300, classes=5)
-    features, _ = clouds(n=100, classes=5, seed=2)
-    scores = evaluation.knn_scores(bank, bank_labels, features, num_classes=5, k=1, batch_size=7)
-    peer = KNeighborsClassifier(1).fit(normalize(bank.numpy()), bank_labels.numpy())
-    assert scores.argmax(1).tolist() == peer.predict(normalize(features.numpy())).tolist()
-
-
-def test_neighbours_survive_a_tiny_temperature():
-    bank, labels = clouds()
-    scores = evaluation.knn_scores(bank, labels, bank, num_classes=4, temperature=1e-3)
-    assert scores.isfinite().all()
-    assert evaluation.accuracy(scores, labels) == 100  # each is its own nearest
-
-
 def test_the_encoder_is_bit_equal_before_and_after():
     draw = torch.Generator().manual_seed(0)
     encoder = models.build("resnet-16-32-64", 1, 10, draw)
@@ -107,12 +81,6 @@ def test_wrong_input_says_what_was_expected():
         evaluation.linear_probe(features / 0, labels)
     with pytest.raises(ValueError, match="at least 2 classes"):
         evaluation.linear_probe(features, torch.zeros_like(labels))
-    with pytest.raises(ValueError, match=r"k in 1\.\.20"):
-        evaluation.knn_scores(features, labels, features, num_classes=4, k=21)
-    with pytest.raises(ValueError, match="temperature > 0"):
-        evaluation.knn_scores(features, labels, features, num_classes=4, k=3, temperature=0)
-    with pytest.raises(ValueError, match=r"\(N, 12\)"):
-        evaluation.knn_scores(features, labels, features[:, :3], num_classes=4, k=3)
 
 
 def test_predict_equals_one_big_forward():

@@ -139,6 +139,16 @@ def test_bad_input_is_named():
         strong.strong_augment(images, generator, largest_cutout=2)
 
 
+def test_the_layout_in_memory_does_not_matter(monkeypatch):
+    images = pictures(3)
+    for devices in (weak.SELECTING, ()):
+        monkeypatch.setattr(weak, "SELECTING", devices)
+        expected = strong.strong_augment(images, torch.Generator().manual_seed(0))
+        channels_last = images.to(memory_format=torch.channels_last)
+        ours = strong.strong_augment(channels_last, torch.Generator().manual_seed(0))
+        assert torch.equal(ours, expected)
+
+
 def test_empty_batches_pass():
     empty = torch.zeros(0, 3, 28, 28, dtype=torch.uint8)
     assert strong.strong_augment(empty, torch.Generator()).shape == empty.shape

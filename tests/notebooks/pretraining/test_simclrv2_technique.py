@@ -151,6 +151,10 @@ def test_step_puts_both_views_into_one_batch(simclr):
     torch.testing.assert_close(loss, simclr.nt_xent_loss(*head(pair.flatten(1)).chunk(2), 0.5))
 
 
+def test_fine_tuning_from_layer_1_leaves_the_pretrained_network_alone(simclr):
+    test_fine_tuning_keeps_the_head_up_to_its_depth_and_moves_everything(simclr, 1)
+
+
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_fine_tuning_keeps_the_head_up_to_its_depth_and_moves_everything(simclr, depth):
     encoder = models.build("resnet-16-32-64", 1, 10, seeded(0))
@@ -215,6 +219,88 @@ def test_weighted_loss_is_the_convex_combination(simclr):
     assert simclr.weighted_loss(3.0, 7.0, 0.25) == pytest.approx(6.0)
 
 
+def test_distillation_gives_the_teacher_no_gradient(simclr):
+    student, teacher = torch.randn(2, 8, 5, generator=seeded(0))
+    student.requires_grad_(), teacher.requires_grad_()
+    simclr.distillation_loss(student, teacher).backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+
+
+# The whole method in one cell
+
+
+def descend(network, loss_of, steps, rate):
+    """SGD with Nesterov momentum and a cosine, written out."""
+    velocity = {p: torch.zeros_like(p) for p in network.parameters()}
+    for k in range(steps):
+        moving = [p for p in network.parameters() if p.requires_grad]
+        slopes = torch.autograd.grad(loss_of(), moving, allow_unused=True)
+        with torch.no_grad():
+            for p, slope in zip(moving, slopes, strict=True):
+                if slope is not None:
+                    velocity[p] = slope if k == 0 else 0.9 * velocity[p] + slope
+                    step = slope + 0.9 * velocity[p]
+                    p -= rate * (1 + math.cos(math.pi * k / steps)) / 2 * step
+
+
+def test_the_whole_method_in_one_cell_equals_its_three_steps(simclr):
+    """Against the same steps written out one after the other, with views that leave a trace."""
+    images = torch.rand(40, 1, 8, 8, generator=seeded(0))
+    few, labels = images[:6], torch.tensor([0, 1, 2, 0, 1, 2])
+
+    def parts():
+        encoder = models.ResNet(1, 3, (2, 4), blocks=1, stem_stride=1)
+        models.initialise(encoder, seeded(1))
+        head = simclr.ProjectionHead(4, 3)
+        models.initialise(head, seeded(2))
+        student = models.ResNet(1, 3, (2,), blocks=1, stem_stride=1)
+        models.initialise(student, seeded(3))
+        return encoder, head, student
+
+    def view_with(generator):
+        return lambda x: x + 0.1 * torch.randn(x.shape, generator=generator)
+
+    plan, draw, view = [(4, 0.1), (3, 0.1), (5, 0.2)], seeded(4), view_with(seeded(5))
+    encoder, head, student = parts()
+    teacher, losses = simclr.simclrv2(
+        (encoder, head), student, images, few, labels, view, plan, 0.5, 6, draw
+    )
+    assert [len(values) for values in losses] == [4, 3, 5]
+
+    draw, view = seeded(4), view_with(seeded(5))
+    encoder, head, other = parts()
+
+    def some(count):
+        return torch.randint(count, (6,), generator=draw)
+
+    def contrast():
+        x = images[some(40)]
+        pair = torch.cat([view(x), view(x)])
+        return simclr.nt_xent_loss(*head(encoder.features(pair)).chunk(2), 0.5)
+
+    def name():
+        chosen = some(6)
+        return F.cross_entropy(reference(view(few[chosen])), labels[chosen])
+
+    def imitate():
+        x = view(images[some(40)])
+        with torch.no_grad():
+            target = reference(x).softmax(1)
+        return -(target * other(x).log_softmax(1)).sum(1).mean()
+
+    descend(nn.ModuleList([encoder, head]), contrast, *plan[0])
+    reference = simclr.FineTuned(encoder, head, 1, 3)
+    descend(reference, name, *plan[1])
+    reference.eval()
+    descend(other, imitate, *plan[2])
+    assert not teacher.training
+    for ours, theirs in ((teacher, reference), (student, other)):
+        named = zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True)
+        for (key, value), expected in named:
+            assert torch.allclose(value, expected, atol=1e-4), key
+
+
 # LARS
 
 
@@ -241,6 +327,26 @@ def test_lars_equals_lightlys_at_a_constant_rate(simclr):
         sides.append(params)
     for a, b in zip(*sides, strict=True):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-7)
+
+
+def test_lars_follows_the_equation_with_decay_and_a_changing_rate(simclr):
+    shapes = [(8, 5), (8,), (3, 2, 3, 3)]
+    weights = [torch.randn(s, generator=seeded(k)).double() for k, s in enumerate(shapes)]
+    params = [nn.Parameter(w.clone()) for w in weights]
+    optimizer = simclr.LARS(params, lr=0.0, momentum=0.9, weight_decay=0.1)
+    velocity = [torch.zeros_like(w) for w in weights]
+    for step in range(5):
+        rate = 0.5 / (step + 1)
+        optimizer.param_groups[0]["lr"] = rate
+        for k, (w, p) in enumerate(zip(weights, params, strict=True)):
+            p.grad = torch.randn(w.shape, generator=seeded(10 * step + k)).double()
+            g = p.grad + 0.1 * w if w.ndim > 1 else p.grad
+            trust = 0.001 * w.norm() / g.norm() if w.ndim > 1 else 1.0
+            velocity[k] = 0.9 * velocity[k] + rate * trust * g
+            weights[k] = w - velocity[k]
+        optimizer.step()
+    for p, expected in zip(params, weights, strict=True):
+        assert torch.allclose(p.detach(), expected, atol=1e-12)
 
 
 def test_lars_takes_plain_steps_where_a_norm_is_zero(simclr):
