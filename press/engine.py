@@ -415,6 +415,7 @@ def _store(job, outcome):
         outcome.status, outcome.details = "failed", "Run it again."
     if outcome.status == "executed":
         notebooks.write(_files(job, outcome, root))
+        notebooks.rewrite_setup_cells(root, [job.notebook])  # they say how long a run takes
         failed.unlink(missing_ok=True)
         shutil.rmtree(job.checkpoints, ignore_errors=True)
     elif outcome.executed:

@@ -145,16 +145,16 @@ def setup_cell(root=None, chapter=None):
     return source.replace("{ref}", ref).replace("{took}", f"[\n{took}    ]" if took else "[]")
 
 
-def rewrite_setup_cells(root=None):
-    """Give every notebook the current setup cell and Colab's; return the names that changed."""
+def rewrite_setup_cells(root=None, names=None):
+    """Renew setup cells of these, or of all and Colab's metadata; return the names that changed."""
     changed = []
-    for name in chapters(root):
+    for name in chapters(root) if names is None else names:
         file, source = path(name, root), setup_cell(root, name)
         notebook = read(file)
         old = [c for _, c in code_cells(notebook) if "setup" in tags(c) and c["source"] != source]
         for cell in old:
             cell["source"] = source
-        if old or not COLAB.items() <= notebook["metadata"].items():
+        if old or not (names or COLAB.items() <= notebook["metadata"].items()):
             notebook["metadata"] |= COLAB
             write({file: notebook})
             changed.append(name)

@@ -154,10 +154,14 @@ def edit(old, new):
     return lambda text: text.replace(old, new) if old else text + new
 
 
+# A notebook that calls `judge` itself, for a table of its own, depends on it.
+JUDGES = {"level of the verdicts": {"fixmatch-saa"}}
+
+
 @pytest.mark.parametrize("case", HARMLESS)
 def test_what_no_number_depends_on_leaves_all_chapters_fresh(copy, case):
     file, old, new = HARMLESS[case]
-    assert copy.stale_after(file, edit(old, new)) == set()
+    assert copy.stale_after(file, edit(old, new)) == JUDGES.get(case, set())
 
 
 @pytest.mark.parametrize("case", REAL)
