@@ -41,6 +41,7 @@ def test_a_machine_without_a_card_gets_one_sentence():
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_whole_command_runs_on_a_cpu_at_smoke_and_knows_what_is_missing(book):
     book.chapter("good", "print('fine')")
     book.chapter("bad", "raise ValueError('wrong')")
@@ -79,6 +80,7 @@ if not half.exists():
     time.sleep(200)"""
 
 
+@pytest.mark.slow
 def test_a_notebook_is_cut_short_in_time_and_goes_on_where_it_stopped(book):
     book.chapter("a", HALF)
     own = records.record_path("a", "small", book.root)

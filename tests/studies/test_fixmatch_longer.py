@@ -17,6 +17,7 @@ def small(monkeypatch):
     monkeypatch.delenv("LABUTILS_CHECKPOINTS", raising=False)
 
 
+@pytest.mark.slow
 def test_a_stopped_study_goes_on_and_gives_the_same(monkeypatch):
     options = {"profile": "smoke", "settings": TINY, "tuning": (1000,), "draws": (0, 1)}
     kept = []
