@@ -4,12 +4,10 @@ Those of the experiment that survive, and why nothing catches them, stand after 
 """
 
 import sys
-import types
 from pathlib import Path
 
+import mutants
 import pytest
-
-from press import notebooks
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever the import mode of pytest
 import test_rs2_experiment as experiment
@@ -535,18 +533,12 @@ from labutils.training import cosine_schedule
 
 @pytest.fixture(scope="module")
 def source():
-    """The technique and the experiment, and the imports that they need, as one text."""
-    cells = notebooks.code_cells(notebooks.read(notebooks.path("rs2")))
-    chosen = [cell["source"] for _, cell in cells if notebooks.tags(cell) & {*experiment.TAGS}]
-    return "\n\n".join([IMPORTS, *chosen])
+    return mutants.source_of("rs2", experiment.TAGS, IMPORTS)
 
 
 def module_with(source, right, wrong, mistake):
-    assert source.count(right) == 1, "the cell was rewritten: rewrite this mistake too"
-    mutant = types.ModuleType("mutant")
-    vars(mutant).update(lab=experiment.LAB, S=experiment.small_settings())
-    exec(compile(source.replace(right, wrong), f"rs2 with {mistake}", "exec"), vars(mutant))
-    return mutant
+    given = {"lab": experiment.LAB, "S": experiment.small_settings()}
+    return mutants.module_with(source, right, wrong, mistake, given)
 
 
 @pytest.mark.parametrize("mistake", [*MUTATIONS, *EXPERIMENT])

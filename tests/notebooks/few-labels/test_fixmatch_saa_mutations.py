@@ -4,12 +4,10 @@ Those that survive, and why nothing catches them, stand after the second list.
 """
 
 import sys
-import types
 from pathlib import Path
 
+import mutants
 import pytest
-
-from press import notebooks
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever the import mode of pytest
 import test_fixmatch_saa as technique
@@ -427,19 +425,12 @@ SURVIVORS = {
 
 @pytest.fixture(scope="module")
 def source():
-    """The technique and the experiment as one text."""
-    cells = notebooks.code_cells(notebooks.read(notebooks.path("fixmatch-saa")))
-    chosen = [cell["source"] for _, cell in cells if notebooks.tags(cell) & {*experiment.TAGS}]
-    return "\n\n".join(chosen)
+    return mutants.source_of("fixmatch-saa", experiment.TAGS)
 
 
 def module_with(source, right, wrong, mistake):
-    assert source.count(right) == 1, "the cell was rewritten: rewrite this mistake too"
-    mutant = types.ModuleType("mutant")
-    vars(mutant).update(lab=experiment.LAB, S=experiment.small_settings())
-    text = source.replace(right, wrong)
-    exec(compile(text, f"fixmatch-saa with {mistake}", "exec"), vars(mutant))
-    return mutant
+    given = {"lab": experiment.LAB, "S": experiment.small_settings()}
+    return mutants.module_with(source, right, wrong, mistake, given)
 
 
 @pytest.mark.parametrize("mistake", [*MUTATIONS, *EXPERIMENT])
