@@ -1,5 +1,6 @@
 """Notebooks' cells with a plausible mistake in them, as modules that tests can be tried on."""
 
+import sys
 import types
 
 from press import notebooks
@@ -16,5 +17,6 @@ def module_with(source, right, wrong, mistake, given):
     assert source.count(right) == 1, "the cell was rewritten: rewrite this mistake too"
     mutant = types.ModuleType("mutant")
     vars(mutant).update(given)
+    sys.modules["mutant"] = mutant  # dataclasses look their module up
     exec(compile(source.replace(right, wrong), f"a notebook with {mistake}", "exec"), vars(mutant))
     return mutant

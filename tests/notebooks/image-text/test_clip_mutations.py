@@ -4,12 +4,10 @@ Those of the experiment that survive, and why nothing catches them, stand after 
 """
 
 import sys
-import types
 from pathlib import Path
 
+import mutants
 import pytest
-
-from press import notebooks
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever the import mode of pytest
 import test_clip_experiment as experiment
@@ -501,19 +499,11 @@ from labutils.training import cosine_schedule, train
 
 @pytest.fixture(scope="module")
 def source():
-    """The technique and the experiment, and the imports that they need, as one text."""
-    cells = notebooks.code_cells(notebooks.read(notebooks.path("clip")))
-    chosen = [cell["source"] for _, cell in cells if notebooks.tags(cell) & {*experiment.TAGS}]
-    return "\n\n".join([IMPORTS, *chosen])
+    return mutants.source_of("clip", experiment.TAGS, IMPORTS)
 
 
 def module_with(source, right, wrong, mistake):
-    assert source.count(right) == 1, "the cell was rewritten: rewrite this mistake too"
-    mutant = types.ModuleType("mutant")
-    vars(mutant).update(experiment.given())
-    sys.modules["mutant"] = mutant
-    exec(compile(source.replace(right, wrong), f"clip with {mistake}", "exec"), vars(mutant))
-    return experiment.finish(mutant)
+    return experiment.finish(mutants.module_with(source, right, wrong, mistake, experiment.given()))
 
 
 @pytest.mark.parametrize("mistake", [*MUTATIONS, *EXPERIMENT])
