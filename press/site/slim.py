@@ -102,6 +102,11 @@ SEARCH = re.compile(
 )
 # A list whose items are not of the role listitem; the items' own role is out of date as well.
 LIST_ROLES = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
+# pandas gives the name of the rows a header row of its own; it fits into the empty first cell.
+ROW_NAME = re.compile(
+    r"(<tr[^>]*>\s*<th)></th>((?:(?!</tr>).)*</tr>)\s*"
+    r"<tr>\s*<th>([^<]+)</th>(?:\s*<th></th>)+\s*</tr>(?=\s*</thead>)", re.DOTALL
+)  # fmt: skip
 # The arrow that folds a theme's notebooks in the navigation has no name in the theme.
 ARROW = (
     '<summary><span class="toctree-toggle"',
@@ -118,6 +123,7 @@ def slim_pages(folder):
         text = LIST_ROLES.sub("", DRAWN_ICONS.sub("", text)).replace(*ARROW)
         if file != folder / "search.html":
             text = SEARCH.sub("", text)
+        text = ROW_NAME.sub(r'\1 class="row-name">\3</th>\2', text)
         text = PICTURE.sub(lambda m, page=file: lazy(m, page), text)
         if text != old:
             file.write_text(text, "utf-8")
