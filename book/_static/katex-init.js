@@ -22,7 +22,7 @@
       // A formula that is a little too wide gets smaller; what is wider still scrolls.
       const shown = element.querySelector(":scope > .katex-display");
       const share = shown ? shown.clientWidth / shown.scrollWidth : 1;
-      if (share < 1) shown.style.fontSize = `${Math.max(share - 0.01, 0.78)}em`;
+      if (share < 1) shown.style.fontSize = `${Math.max(share - 0.01, 0.74)}em`;
     }
   });
 })();

@@ -13,8 +13,6 @@ from labutils import __version__
 from press.site import records
 from press.site.templates import TemplateDirective, environment
 
-ENOUGH, MOST = 60, 200  # letters of a description
-
 
 @cache
 def version(root):
@@ -60,10 +58,10 @@ def add_page_facts(app, pagename, templatename, context, doctree):
 
 
 def description(doctree):
-    """The beginning of the first paragraph that says something, without a broken word."""
+    """The first 200 letters, in whole words, of the first paragraph that has at least 60."""
     texts = (" ".join(p.astext().split()) for p in doctree.findall(nodes.paragraph))
-    text = next((text for text in texts if len(text) >= ENOUGH), "").removeprefix("Idea. ")
-    return text if len(text) <= MOST else text[:MOST].rpartition(" ")[0] + " …"
+    text = next((text for text in texts if len(text) >= 60), "").removeprefix("Idea. ")
+    return text if len(text) <= 200 else text[:200].rpartition(" ")[0] + " …"
 
 
 def number_by_page(app, env):
@@ -72,6 +70,7 @@ def number_by_page(app, env):
         for places in numbers.values():
             ordered = sorted(places, key=places.get)
             places.update({name: (n,) for n, name in enumerate(ordered, 1)})
+    return []  # no page to be written anew
 
 
 def public_address(app, config):
