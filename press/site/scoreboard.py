@@ -14,7 +14,7 @@ from press.site import records
 from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
 
-ASKED = {"greater": "more than {m}", "less": "less than −{m}", "equivalent": "within ±{m}"}
+ASKED = {"greater": "more than {}", "less": "less than {}", "equivalent": "within ±{}"}
 
 
 class Scoreboard(TemplateDirective):
@@ -56,7 +56,8 @@ class Superseded(TemplateDirective):
 
 def asked(claim):
     """What the claim demands of the difference."""
-    return ASKED[claim.direction].format(m=f"{claim.margin:g}").replace("−0", "0")
+    bound = (-claim.margin if claim.direction == "less" else claim.margin) + 0.0  # no minus zero
+    return ASKED[claim.direction].format(f"{bound:g}").replace("-", "−")
 
 
 def measured(claim):
