@@ -148,10 +148,6 @@ def _blend(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
     return mixed.to(torch.uint8)  # rounds down
 
 
-def _mean_grey(_, grey: Tensor) -> Tensor:
-    return grey.mean((2, 3), keepdim=True).add_(0.5).floor_()
-
-
 def _smooth(pixels: Tensor, _) -> Tensor:
     rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
     total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
@@ -171,7 +167,7 @@ def _luminance(pixels: Tensor) -> Tensor:
 _OTHERS = {
     "Brightness": lambda pixels, _: constant((0.0,), pixels.device),
     "Color": lambda _, grey: grey,
-    "Contrast": _mean_grey,
+    "Contrast": lambda _, grey: grey.mean((2, 3), keepdim=True).add_(0.5).floor_(),
     "Sharpness": _smooth,
 }
 
@@ -191,10 +187,6 @@ def _look_up(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
     table = table.to(torch.uint8).expand(n, c, 256).reshape(n * c, 256)
     found = table.gather(1, pixels.reshape(n * c, -1))  # faster than in 3 dimensions
     return found.view(images.shape)
-
-
-def _posterize(_, levels, bits):
-    return levels - levels % 2.0 ** (8 - bits.floor())
 
 
 def _auto_contrast(pixels, levels, _):
@@ -217,7 +209,7 @@ def _equalize(pixels, levels, _):
 _TABLES = {
     "AutoContrast": _auto_contrast,
     "Equalize": _equalize,
-    "Posterize": _posterize,
+    "Posterize": lambda _, levels, bits: levels - levels % 2.0 ** (8 - bits.floor()),
     "Solarize": lambda _, levels, limit: torch.where(levels < limit, levels, 255 - levels),
 }
 
