@@ -24,7 +24,9 @@ def streams(seed):
     return types.SimpleNamespace(**generators)
 
 
-LAB = types.SimpleNamespace(device=torch.device("cpu"), streams=streams, seeds=(0, 1))
+LAB = types.SimpleNamespace(
+    device=torch.device("cpu"), streams=streams, checkpoint=lambda run: None, seeds=(0, 1)
+)
 TAGS = ("technique", "experiment")
 
 
@@ -82,7 +84,7 @@ def watch(experiment):
     """Replace `train_on` by one that trains nothing and notes what it was asked for."""
     calls = []
 
-    def train_on(batches, dataset, streams, rate, *, evaluated=None, looks=()):
+    def train_on(batches, dataset, streams, rate, *, run=None, evaluated=None, looks=()):
         states = [g.get_state() for g in (streams.initialisation, streams.augmentation)]
         calls.append({"batches": batches, "states": states, "rate": rate, "evaluated": evaluated})
         seconds = {k: 0.5 * k for k in range(len(batches) + 1)}

@@ -285,8 +285,8 @@ EXPERIMENT = {
         experiment.test_arms_of_a_seed_start_alike_and_those_of_another_do_not,
     ),
     "the rate of another arm": (
-        "batches, dataset, streams, rate, evaluated=parts",
-        "batches, dataset, streams, settings['RS2'][0], evaluated=parts",
+        "batches, dataset, streams, rate, run=run",
+        "batches, dataset, streams, settings['RS2'][0], run=run",
         experiment.test_every_arm_trains_at_its_own_settings,
     ),
     "the best look instead of the last network": (
