@@ -2,7 +2,7 @@
 
 In this order: the tests marked `gpu`, shares of a step, steps per second, views per second, then
 every notebook at `small` and at `full`. What is done is not done again, and a notebook that was cut
-short goes on from the jobs that it kept. All is in one folder, ``_build/gpu``: take
+short goes on from the jobs and checkpoints that it kept. All is in one folder, ``_build/gpu``: take
 it along to the next machine. Its folder ``tree`` holds records, executed notebooks and measurements
 where the book has them: ``cp -r _build/gpu/tree/. .``
 

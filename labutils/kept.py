@@ -146,7 +146,11 @@ def save(result, path: pathlib.Path) -> None:
 
     The file appears whole or not at all. Raises NotKept for anything else.
     """
-    content = _encode(result)
+    write(_encode(result), path)
+
+
+def write(content, path: pathlib.Path) -> None:
+    """`torch.save` to a file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     torch.save(content, scratch)

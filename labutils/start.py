@@ -68,6 +68,17 @@ class Lab:
         columns = [*PROFILES[: width - 2], "paper", "why"]
         return pd.DataFrame.from_dict(self._rows, orient="index", columns=columns).astype(str)
 
+    def checkpoint(self, run: str) -> Path | None:
+        """Where `training.train` keeps the checkpoint of `run`, or None when none are kept.
+
+        Checkpoints are kept when the environment variable LABUTILS_CHECKPOINTS names a folder (on a
+        mounted drive, say). Profile, settings and code are part of the path, so that a run never
+        continues from what other settings or other code had written.
+        """
+        if not (folder := os.environ.get("LABUTILS_CHECKPOINTS")):
+            return None
+        return Path(folder).expanduser() / f"{self.name}-{self.profile}-{self._key}" / f"{run}.pt"
+
     def map(self, function: Callable, arguments: Iterable[tuple], description: str) -> list:
         """`[function(*job) for job in arguments]` with a progress bar; results in this order.
 
@@ -75,9 +86,8 @@ class Lab:
         gain nothing from threads inside a layer. On CUDA the first job runs here, and shows how
         many processes can share the card for the others. Elsewhere all jobs run here, in turn.
 
-        Where the environment variable LABUTILS_CHECKPOINTS names a folder (on a mounted drive, say)
-        the result of every finished job is kept there, and a job with the same code and arguments
-        is not run again; see `labutils.kept`.
+        Where checkpoints are kept (see `checkpoint`), the result of every finished job is too, and
+        a job with the same code and arguments is not run again; see `labutils.kept`.
         """
         arguments = list(arguments)
         files = self._files(function, arguments, description)
@@ -113,13 +123,9 @@ class Lab:
         """What a job that uses the chapter depends on: what was asked of it, not its ledger."""
         return [self.name, self.profile, self._key, self.seeds, self.device]
 
-    def _files(self, function, arguments, description) -> Sequence[Path | None]:
-        """Where each job's result is kept; None where it is not.
-
-        Profile, settings and code are part of the path, so that no run goes on from what other
-        settings or other code had written.
-        """
-        if not (folder := os.environ.get("LABUTILS_CHECKPOINTS")):
+    def _files(self, function, arguments, description) -> list[Path | None]:
+        """Where each job's result is kept; None where it is not."""
+        if self.checkpoint("") is None:
             return [None] * len(arguments)
         known: dict = {}
         try:
@@ -127,9 +133,8 @@ class Lab:
         except kept.NotKept as error:
             log(f"{description}: results are not kept, for the jobs depend on a {error}")
             return [None] * len(arguments)
-        place = Path(folder).expanduser() / f"{self.name}-{self.profile}-{self._key}" / "jobs"
-        files = [place / f"{name}.pt" for name in names]
-        if done := sum(file.exists() for file in files):
+        files = [self.checkpoint(f"jobs/{name}") for name in names]
+        if done := sum(file is not None and file.exists() for file in files):
             log(f"{description}: {done} of {len(files)} jobs were finished before")
         return files
 

@@ -1,7 +1,7 @@
 """One training loop for all notebooks, and its learning-rate schedule.
 
-The notebook writes the loss of a step; the loop does what every run needs: schedule, evaluation,
-a clock that leaves evaluation out, and a stop when the loss is no longer finite.
+The notebook writes the loss of a step; the loop does what every run needs: schedule, progress bar,
+checkpoints, a clock that leaves evaluation out, and a stop when the loss is no longer finite.
 """
 
 import math
@@ -9,16 +9,22 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from time import perf_counter
+from pathlib import Path
+from time import monotonic, perf_counter
 
 import torch
 from torch import Tensor, nn
 
-from labutils import capture
+from labutils import capture, kept
+from labutils.progress import log, progress_bar
 
 
 class NonFiniteLossError(FloatingPointError):
     """The loss became NaN or infinite; the message names the step and the settings."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be continued from; the message says why and what to do."""
 
 
 @dataclass
@@ -66,7 +72,11 @@ def train(
     evaluate: Callable[[], float] | None = None,
     evaluate_steps: Collection[int] = (),
     generators: Sequence[torch.Generator] = (),
+    state: dict | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 30.0,
     precision: str = "float32",
+    description: str = "",
 ) -> History:
     """Minimise `step_loss` for `num_steps` steps and return the History.
 
@@ -84,25 +94,38 @@ def train(
     must do with a rate that is a tensor. A step that cannot be captured runs as it is, and the log
     says why.
 
-    Raises NonFiniteLossError, and ValueError for an unknown precision.
+    With `checkpoint`, the run is saved there every `checkpoint_seconds` and at its end, and goes on
+    from there when the file exists. To end with the same numbers as a run without interruption,
+    every source of randomness of step_loss must be in `generators`, and every other object that it
+    changes (with state_dict and load_state_dict) in `state`.
+
+    Raises NonFiniteLossError, CheckpointError, and ValueError for an unknown precision.
     """
-    run = _Run(model, optimizer, num_steps, generators, precision)
+    run = _Run(model, optimizer, num_steps, generators, state or {}, precision)
+    if checkpoint is not None and checkpoint.exists():
+        run.resume(checkpoint)
     step = capture.steps(run, step_loss, inputs or [range(num_steps)], learning_rate)
+    bar = progress_bar(
+        num_steps, description, initial=run.done, leave=False, disable=not description
+    )
     model.train()
-    run.clock = perf_counter()
+    run.clock, run.saved = perf_counter(), monotonic()
     while run.done < num_steps:
         if before is not None:
             before(run.done)
         step()
         run.done += 1
-        run.after_step(learning_rate, evaluate if run.done in evaluate_steps else None)
+        look = evaluate if run.done in evaluate_steps else None
+        run.after_step(learning_rate, look, checkpoint, checkpoint_seconds)
+        bar.update()
+    bar.close()
     return run.finish()
 
 
 class _Run:
-    """A run of `train`: its steps and its clock."""
+    """A run of `train`: its steps, its clock, its checkpoint."""
 
-    def __init__(self, model, optimizer, num_steps, generators, precision):
+    def __init__(self, model, optimizer, num_steps, generators, state, precision):
         self.model, self.optimizer, self.generators = model, optimizer, generators
         self.num_steps, self.precision = num_steps, precision
         self.device = next(model.parameters()).device
@@ -110,10 +133,11 @@ class _Run:
         mixed = partial(torch.autocast, self.device.type, dtype, cache_enabled=False)
         self.autocast = mixed if dtype else nullcontext
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
+        self.parts = {"model": model, "optimizer": optimizer, "scaler": self.scaler, **state}
         self.history = History(torch.zeros(num_steps, device=self.device))
         self.done = self.checked = 0
         self.check_every = 1 if self.device.type == "cpu" else 50  # reading a loss makes a GPU wait
-        self.seconds, self.clock = 0.0, perf_counter()
+        self.seconds, self.clock, self.saved = 0.0, perf_counter(), monotonic()
 
     def step(self, step_loss, inputs, learning_rate) -> None:
         for group in self.optimizer.param_groups:
@@ -131,17 +155,19 @@ class _Run:
         self.scaler.update()
         return loss.detach()
 
-    def after_step(self, learning_rate, evaluate) -> None:
-        """What is due: a check of the losses, an evaluation."""
+    def after_step(self, learning_rate, evaluate, checkpoint, checkpoint_seconds) -> None:
+        """What is due: a check of the losses, an evaluation, a checkpoint."""
         last = self.done == self.num_steps
-        if evaluate or last or self.done - self.checked >= self.check_every:
+        saving = checkpoint if last or monotonic() - self.saved >= checkpoint_seconds else None
+        if evaluate or saving or last or self.done - self.checked >= self.check_every:
             self.check(learning_rate)
-        if evaluate:
+        if evaluate or saving:
             with self.pause():
-                self.model.eval()
-                self.history.seconds[self.done] = self.seconds
-                self.history.evaluations[self.done] = float(evaluate())
-                self.model.train()
+                if evaluate:
+                    self.evaluate(evaluate)
+                if saving:
+                    self.save(saving)
+                    self.saved = monotonic()
 
     def check(self, learning_rate) -> None:
         """Stop if a loss since the last check is not finite."""
@@ -171,11 +197,65 @@ class _Run:
         yield
         self.clock = perf_counter()
 
+    def evaluate(self, function) -> None:
+        self.model.eval()
+        self.history.seconds[self.done] = self.seconds
+        self.history.evaluations[self.done] = float(function())
+        self.model.train()
+
     def finish(self) -> History:
         with self.pause():
             self.history.seconds.setdefault(self.num_steps, self.seconds)
             self.history.losses = self.history.losses.cpu()
         return self.history
+
+    def save(self, path: Path) -> None:
+        content = {
+            "step": self.done,
+            "num_steps": self.num_steps,
+            "seconds": self.seconds,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "generators": [g.get_state() for g in self.generators],
+            "global_generator": torch.get_rng_state(),  # dropout draws from it
+            "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "losses": self.history.losses[: self.done].cpu(),
+            "evaluations": self.history.evaluations,
+            "evaluation_seconds": self.history.seconds,
+        }
+        kept.write(content, path)
+
+    def resume(self, path: Path) -> None:
+        advice = f"Delete {path} to train from the start."
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved_run = saved["num_steps"], sorted(saved["parts"]), len(saved["generators"])
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is not a readable checkpoint ({error}). {advice}"
+            ) from error
+        this_run = self.num_steps, sorted(self.parts), len(self.generators)
+        if saved_run != this_run:
+            text = "{} steps with {} and {} generators"
+            raise CheckpointError(
+                f"{path} belongs to a run of {text.format(*saved_run)}; "
+                f"this run has {text.format(*this_run)}. {advice}"
+            )
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(saved["parts"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not fit this run ({error}). {advice}") from error
+        for generator, generator_state in zip(self.generators, saved["generators"], strict=True):
+            generator.set_state(generator_state)
+        torch.set_rng_state(saved["global_generator"])
+        if saved["cuda_generators"]:
+            torch.cuda.set_rng_state_all(saved["cuda_generators"])
+        self.done = self.checked = saved["step"]
+        self.seconds = saved["seconds"]
+        self.history.losses[: self.done] = saved["losses"]
+        self.history.evaluations.update(saved["evaluations"])
+        self.history.seconds.update(saved["evaluation_seconds"])
+        log(f"resumed {path.stem} at step {self.done} of {self.num_steps}")
 
 
 def _autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:

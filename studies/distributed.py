@@ -219,7 +219,7 @@ def _block_size(batch: int) -> int:
 # --- training -------------------------------------------------------------------------------------
 
 
-def run(task: Task, num_steps: int):
+def run(task: Task, num_steps: int, description: str = ""):
     """Train the task on this process's share of every batch; return the History of the loss."""
     world = dist.get_world_size() if dist.is_initialized() else 1
     rank = dist.get_rank() if dist.is_initialized() else 0
@@ -238,7 +238,10 @@ def run(task: Task, num_steps: int):
         return task.loss(*(gather(x) if x.ndim else x for x in outputs))
 
     schedule = cosine_schedule(task.learning_rate, num_steps, warmup_steps=num_steps // 20)
-    history = train(network, step_loss, num_steps, task.optimizer, schedule, precision="auto")
+    history = train(
+        network, step_loss, num_steps, task.optimizer, schedule, precision="auto",
+        description="" if rank else description,
+    )  # fmt: skip
     task.after()
     return history
 
@@ -264,7 +267,7 @@ def main(chapter, profile, steps, seed, output):
         task = TASKS[chapter](code, settings, seed, device)
         if world > 1:
             use_global_statistics(task.network)
-        history = run(task, steps)
+        history = run(task, steps, f"{chapter} on {world} x {device.type}")
         if rank == 0:
             first, last = history.losses[0].item(), history.losses[-1].item()
             print(f"loss {first:.4f} -> {last:.4f} in {history.seconds[steps]:.1f} s")

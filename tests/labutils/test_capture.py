@@ -75,6 +75,10 @@ def graphs(monkeypatch, said):
     return said
 
 
+class Interruption(Exception):
+    pass
+
+
 class Task:
     """Images, augmentation, batch norm, dropout, momentum, a moving average and a memory."""
 
@@ -122,8 +126,8 @@ class Task:
         options = {"inputs": (self.batches,), "before": self.before} | options
         return training.train(
             self.model, self.loss, self.steps, self.optimizer, lambda k: self.rate * (1 - k / 32),
-            generators=[self.generator], evaluate=self.evaluate, evaluate_steps=(2, 10, 11, STEPS),
-            **options,
+            generators=[self.generator], state={"average": self.average}, evaluate=self.evaluate,
+            evaluate_steps=(2, 10, 11, STEPS), **options,
         )  # fmt: skip
 
 
@@ -162,6 +166,26 @@ def test_captured_steps_give_the_same_numbers_without_python(graphs, optimizer, 
         plain = Task(optimizer=optimizer, **options)
         assert_equal(ours, numbers(plain, plain.train()))
         assert plain.runs == STEPS
+
+
+@pytest.mark.parametrize("stop", [2, 10])
+def test_a_resumed_run_ends_with_the_same_numbers(graphs, tmp_path, stop):
+    task = Task()
+    whole = numbers(task, task.train())
+    saved = {"checkpoint": tmp_path / "run.pt", "checkpoint_seconds": 0}
+    broken = Task()
+
+    def before(k):
+        if k == stop:
+            raise Interruption
+        broken.before(k)
+
+    with pytest.raises(Interruption):
+        broken.train(before=before, **saved)
+    again = Task()
+    again.memory.copy_(broken.memory)
+    assert_equal(numbers(again, again.train(**saved)), whole)
+    assert again.told[0] == stop
 
 
 def test_a_loss_that_is_not_finite_is_named_as_before(graphs):
@@ -261,6 +285,24 @@ def test_a_card_gives_the_same_losses_captured_and_plain(
     plain = Task("cuda", optimizer, **options)
     theirs = numbers(plain, plain.train(precision=precision))
     assert_equal(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_card_goes_on_where_it_stopped(said, tmp_path):
+    task = Task("cuda")
+    whole = numbers(task, task.train())
+    broken, saved = Task("cuda"), {"checkpoint": tmp_path / "run.pt", "checkpoint_seconds": 0}
+
+    def before(k):
+        if k == 9:
+            raise Interruption
+        broken.before(k)
+
+    with pytest.raises(Interruption):
+        broken.train(before=before, **saved)
+    again = Task("cuda")
+    again.memory.copy_(broken.memory)
+    assert_equal(numbers(again, again.train(**saved)), whole, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.gpu

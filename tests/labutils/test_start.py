@@ -1,4 +1,4 @@
-"""The start of a notebook: profile, settings, seeds, streams, the map over jobs, kept results."""
+"""The start of a notebook: profile, settings, seeds, streams, the map over jobs, checkpoints."""
 
 import json
 import os
@@ -287,29 +287,30 @@ def test_map_shows_progress_unless_headless(monkeypatch, capsys):
     assert "some jobs" in capsys.readouterr().err
 
 
-# --- finished jobs are kept -----------------------------------------------------------------------
+# --- checkpoints ---------------------------------------------------------------------------------
 
 
-def file_of(argument=1, **options):
-    return begin(**options)._files(abs, [(argument,)], "jobs")[0]
+def test_no_checkpoints_unless_asked():
+    assert begin().checkpoint("a-run") is None
 
 
-def test_nothing_is_kept_unless_asked():
-    assert file_of() is None
-
-
-def test_where_a_result_is_kept_depends_on_settings_and_code(tmp_path, monkeypatch):
+def test_checkpoint_path_depends_on_settings_and_code(tmp_path, monkeypatch):
     monkeypatch.setenv("LABUTILS_CHECKPOINTS", str(tmp_path))
-    path = file_of()
-    assert path == file_of(seeds=[5])  # the job tells seeds apart
+    path = begin().checkpoint("a-run")
+    assert path == begin(seeds=[5]).checkpoint("a-run")  # the run's name tells seeds apart
     assert path.is_relative_to(tmp_path)
-    others = {file_of(2), file_of(profile="full")}
-    others.add(file_of(settings=SETTINGS | {"batch_size": (16, 65, 128, "512", "")}))
+    assert path.name == "a-run.pt"
+    others = {begin().checkpoint("another"), begin(profile="full").checkpoint("a-run")}
+    small = SETTINGS | {"batch_size": (16, 65, 128, "512", "")}
+    others.add(begin(settings=small).checkpoint("a-run"))
     monkeypatch.setenv("LABUTILS_CODE", "fedcba9876543210")
-    others.add(file_of())
+    others.add(begin().checkpoint("a-run"))
     assert len(others | {path}) == 5
     full = SETTINGS | {"batch_size": (16, 64, 1, "512", "")}  # another profile does not matter
-    assert file_of(settings=full) == file_of()
+    assert begin(settings=full).checkpoint("a-run") == begin().checkpoint("a-run")
+
+
+# --- finished jobs are kept -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -431,10 +432,10 @@ def test_a_lone_job_runs_on_one_thread(monkeypatch):
 
 def test_without_the_notebook_the_packages_code_counts(kept, monkeypatch):
     monkeypatch.delenv("LABUTILS_CODE")
-    path = file_of()
-    assert path == file_of()
+    path = begin().checkpoint("a-run")
+    assert path == begin().checkpoint("a-run")
     monkeypatch.setattr(start_module, "package_digest", lambda: "another")
-    assert file_of() != path
+    assert begin().checkpoint("a-run") != path
 
 
 def test_profiles_are_the_books():

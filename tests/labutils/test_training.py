@@ -1,6 +1,11 @@
-"""The training loop: clear stops, an honest clock."""
+"""The training loop: resumed runs, clear stops, an honest clock."""
 
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +13,7 @@ import torch.nn.functional as F
 
 from labutils import training
 from labutils.evaluation import accuracy_of
-from labutils.training import NonFiniteLossError, train
+from labutils.training import CheckpointError, NonFiniteLossError, train
 
 STEPS = 12
 
@@ -72,19 +77,159 @@ def assert_identical(ours, theirs):
         assert ours == theirs
 
 
+# --- a run killed and continued ------------------------------------------------------------------
+
+
+def test_killed_and_resumed_ends_with_the_same_numbers(tmp_path):
+    """SIGKILL at 4 given steps and 20 random moments; losses, weights, evaluations bit for bit."""
+    script = Path(__file__).with_name("killed_training.py")
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
+    command = [sys.executable, script, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    began = json.loads(done.stdout)
+    whole = torch.load(tmp_path / "whole.result")
+    assert list(whole["evaluations"]) == list(range(5, 41, 5))
+    for name, firsts in began.items():
+        assert_identical(torch.load(tmp_path / f"{name}.result"), whole)
+        if name.startswith("step"):
+            assert firsts == [0, int(name.split()[1])]  # not one step was lost
+        else:
+            assert firsts == sorted(firsts)
+            assert firsts[-1] >= 1
+    assert sum(len(f) - 1 for name, f in began.items() if name.startswith("moments")) == 20
+
+
+class Interruption(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_resumed_after_every_step(tmp_path, optimizer):
+    options = {"weight_decay": 0.01} | ({"momentum": 0.9} if optimizer is torch.optim.SGD else {})
+    watch = {"evaluate_steps": (3, 7, STEPS)}
+    task = Task(optimizer=optimizer, **options)
+    whole = result(task, task.train(evaluate=task.accuracy, **watch))
+    for k in range(STEPS):
+        saved = {"checkpoint": tmp_path / f"{k}.pt", "checkpoint_seconds": 0}
+        broken = Task(optimizer=optimizer, **options)
+
+        def loss(step, broken=broken, k=k):
+            if step == k:
+                raise Interruption
+            return broken.loss(step)
+
+        with pytest.raises(Interruption):
+            broken.train(loss=loss, evaluate=broken.accuracy, **watch, **saved)
+        task = Task(optimizer=optimizer, **options)
+        torch.rand(k)  # another state of the global generator
+        if k == 0:
+            torch.manual_seed(3)
+        assert_identical(result(task, task.train(evaluate=task.accuracy, **watch, **saved)), whole)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    saved = {"checkpoint": tmp_path / "run.pt"}
+    task = Task()
+    whole = task.train(evaluate=task.accuracy, evaluate_steps=[STEPS], **saved)
+    again, unused = Task(), {"loss": lambda step: pytest.fail("trained")}
+    history = again.train(evaluate=again.accuracy, evaluate_steps=[STEPS], **unused, **saved)
+    assert_identical(history.losses, whole.losses)
+    assert history.evaluations == whole.evaluations
+    assert_identical(dict(again.model.state_dict()), dict(task.model.state_dict()))
+    assert history.seconds[STEPS] == pytest.approx(whole.seconds[STEPS], abs=0.05)
+
+
+def test_checkpoints_are_written_no_more_often_than_asked(tmp_path, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(training, "monotonic", lambda: next(clock))
+    steps, save = [], training._Run.save
+    monkeypatch.setattr(
+        training._Run, "save", lambda run, path: (steps.append(run.done), save(run, path))
+    )
+    Task().train(20, checkpoint=tmp_path / "run.pt", checkpoint_seconds=5)
+    assert steps[-1] == 20
+    assert len(steps) <= 5
+
+
+def checkpoint_of(task, file, **options):
+    task.train(checkpoint=file, **options)
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "flipped", "another file"])
+def test_damaged_checkpoint(tmp_path, damage):
+    file = tmp_path / "run.pt"
+    content = checkpoint_of(Task(), file)
+    if damage == "another file":
+        torch.save({"weights": torch.ones(3)}, file)
+    else:
+        broken = {
+            "empty": b"",
+            "truncated": content[: len(content) // 2],
+            "text": b"not a checkpoint\n",
+            "flipped": content[:100] + bytes(200) + content[300:],
+        }
+        file.write_bytes(broken[damage])
+    before = file.read_bytes()
+    task = Task()
+    weights = {k: v.clone() for k, v in task.model.state_dict().items()}
+    with pytest.raises(CheckpointError, match="not a readable checkpoint") as caught:
+        task.train(checkpoint=file)
+    assert f"Delete {file} to train from the start" in str(caught.value)
+    assert file.read_bytes() == before
+    assert_identical(dict(task.model.state_dict()), weights)
+
+
+@pytest.mark.parametrize(
+    ("other", "options", "message"),
+    [
+        (Task, {"num_steps": STEPS + 1}, "run of 12 steps with .* this run has 13 steps"),
+        (Task, {"state": {"extra": torch.nn.Linear(1, 1)}}, "this run has 12 steps with .*extra"),
+        (Task, {"generators": []}, "1 generators; this run has .* 0 generators"),
+        (lambda: Task(width=9), {}, "does not fit this run .*size mismatch"),
+    ],
+)
+def test_checkpoint_of_another_run(tmp_path, other, options, message):
+    file = tmp_path / "run.pt"
+    before = checkpoint_of(Task(), file)
+    with pytest.raises(CheckpointError, match=f"(?s){message}.*Delete"):
+        other().train(checkpoint=file, **options)
+    assert file.read_bytes() == before
+
+
+def test_a_failing_save_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    file = tmp_path / "run.pt"
+    before = checkpoint_of(Task(), file)
+    (tmp_path / "run.pt.123.tmp").write_bytes(b"left by a process that was killed")
+
+    def full(content, path):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    task = Task()
+    with pytest.raises(OSError, match="No space"):
+        training._Run(task.model, task.optimizer, STEPS, [], {}, "float32").save(file)
+    assert file.read_bytes() == before
+    monkeypatch.undo()
+    Task().train(checkpoint=file)
+
+
 # --- clear stops ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_non_finite_loss_names_step_and_settings(value):
+def test_non_finite_loss_names_step_and_settings(tmp_path, value):
     task = Task(momentum=0.9, weight_decay=5e-4)
+    file = tmp_path / "run.pt"
     schedule = training.cosine_schedule(0.1, STEPS)
 
     def loss(step):
         return task.loss(step) * (value if step == 5 else 1)
 
     with pytest.raises(NonFiniteLossError) as caught:
-        task.train(loss=loss)
+        task.train(loss=loss, checkpoint=file, checkpoint_seconds=0, evaluate=task.accuracy)
     text = str(caught.value)
     assert f"at step 5 of {STEPS}" in text
     assert f"learning rate {schedule(5):.4g}" in text
@@ -93,6 +238,9 @@ def test_non_finite_loss_names_step_and_settings(value):
     assert "'weight_decay': 0.0005" in text
     assert "precision float32" in text
     assert "Lower the learning rate" in text
+    saved = torch.load(file)  # the last checkpoint is the one from before
+    assert saved["step"] == 5
+    assert all(v.isfinite().all() for v in saved["parts"]["model"].values())
 
 
 def test_non_finite_loss_at_the_first_step():
@@ -144,21 +292,41 @@ def test_losses_are_those_of_the_steps():
     assert [step for step, _ in seen] == list(range(STEPS))
 
 
-def test_the_clock_leaves_evaluation_out(monkeypatch):
-    """A step takes a second, an evaluation 100, on a clock of our own."""
-    now, task = [50.0], Task()
+def test_the_clock_leaves_evaluation_and_saving_out(tmp_path, monkeypatch):
+    """A step takes a second, an evaluation 100 and a checkpoint 1000, on a clock of our own."""
+    now = [50.0]
     monkeypatch.setattr(training, "perf_counter", lambda: now[0])
+    save = training._Run.save
 
-    def loss(step):
-        now[0] += 1
-        return task.loss(step)
+    def slow_save(*arguments):
+        now[0] += 1000
+        save(*arguments)
 
-    def evaluate():
-        now[0] += 100
-        return 0.0
+    monkeypatch.setattr(training._Run, "save", slow_save)
 
-    history = task.train(loss=loss, evaluate=evaluate, evaluate_steps=(1, 4, 9))
-    assert history.seconds == {1: 1, 4: 4, 9: 9, STEPS: STEPS}
+    def run(stop=None):
+        task = Task()
+
+        def loss(step):
+            if step == stop:
+                raise Interruption
+            now[0] += 1
+            return task.loss(step)
+
+        def evaluate():
+            now[0] += 100
+            return 0.0
+
+        return task.train(
+            loss=loss, evaluate=evaluate, evaluate_steps=(1, 4, 9),
+            checkpoint=tmp_path / "run.pt", checkpoint_seconds=0,
+        )  # fmt: skip
+
+    expected = {1: 1, 4: 4, 9: 9, STEPS: STEPS}
+    with pytest.raises(Interruption):
+        run(stop=6)
+    now[0] += 5000  # the pause counts as little
+    assert run().seconds == expected
 
 
 def test_evaluation_mode_only_while_evaluating():
@@ -199,3 +367,12 @@ def test_training_learns():
     before = task.accuracy()
     task.train(200)
     assert task.accuracy() > before + 10
+
+
+def test_progress_bar_with_a_head_and_short_runs_without(monkeypatch, capfd):
+    monkeypatch.setenv("LABUTILS_HEADLESS", "1")
+    Task().train(description="a run")
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.delenv("LABUTILS_HEADLESS")
+    Task().train(description="a run")
+    assert "a run" in capfd.readouterr().err
