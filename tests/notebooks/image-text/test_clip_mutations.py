@@ -514,7 +514,6 @@ def test_mistake_is_caught(source, mistake):
         test(mutant)
 
 
-@pytest.mark.slow
 def test_without_a_mistake_nothing_is_caught(source):
     for test in dict.fromkeys(test for _, _, test in [*MUTATIONS.values(), *EXPERIMENT.values()]):
         test(module_with(source, "def clip_loss(", "def clip_loss(", "no mistake"))

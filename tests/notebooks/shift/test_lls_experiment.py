@@ -266,6 +266,7 @@ def small_pool(width=8):
     return (images[:200], labels[:200]), (images[200:], labels[200:]), 10, normalised
 
 
+@pytest.mark.slow
 def test_every_arm_takes_its_steps_at_the_settings_of_full():
     chapter = technique.load("lls", tags=("technique", "experiment"), given=given("full"))
     assert all(r > k for name, k in (("ten", 10), ("super", 5)) for r, *_ in chapter.S.worlds[name])
