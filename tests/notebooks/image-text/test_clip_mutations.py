@@ -453,6 +453,11 @@ EXPERIMENT = {
         "return -shifted + 100 / (1",
         experiment.test_effective_robustness_is_zero_on_the_line_and_height_above_it,
     ),
+    "a prior that is left out of the choice": (
+        "else scores - prior for rule in RULES",
+        "else scores for rule in RULES",
+        experiment.test_scores_that_are_made_once_are_those_of_each_rule,
+    ),
     # what is read
     "pairs at the next look": (
         "return before + (pairs - before) * (level - low) / (value - low)",
