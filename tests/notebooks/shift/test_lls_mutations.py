@@ -120,8 +120,8 @@ MUTATIONS = {
         experiment.test_features_are_those_of_the_shipped_encoder_and_of_unit_length,
     ),
     "one encoder for all seeds": (
-        "{seed % 3}/5000",
-        "{0}/5000",
+        "{seed % 6}/width",
+        "{0}/width",
         experiment.test_features_are_those_of_the_shipped_encoder_and_of_unit_length,
     ),
     "more examples than promised in some domains": (
