@@ -10,8 +10,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from labutils import data, evaluation
-from press import technique
+from labutils import data
 from studies import pretrain_simclr as script
 
 FILE = script.ASSETS / f"{script.NAME}.npz"
