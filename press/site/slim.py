@@ -102,9 +102,9 @@ SEARCH = re.compile(
 )
 # A list whose items are not of the role listitem; the items' own role is out of date as well.
 LIST_ROLES = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
-# pandas gives the name of the rows a header row of its own; it fits into the empty first cell.
+# pandas gives the name of the rows a header row of its own; it fits into the first cell above.
 ROW_NAME = re.compile(
-    r"(<tr[^>]*>\s*<th)></th>((?:(?!</tr>).)*</tr>)\s*"
+    r"(<tr[^>]*>\s*<th)>[^<]*</th>((?:(?!</tr>).)*</tr>)\s*"
     r"<tr>\s*<th>([^<]+)</th>(?:\s*<th></th>)+\s*</tr>(?=\s*</thead>)", re.DOTALL
 )  # fmt: skip
 # The arrow that folds a theme's notebooks in the navigation has no name in the theme.
