@@ -48,7 +48,7 @@ def add_page_facts(app, pagename, templatename, context, doctree):
     if pagename == app.config.root_doc:
         context["docstitle"] = None  # the book's title, once
     context["metatags"] = context.get("metatags", "") + own.get_template("meta.html").render(
-        title=context["title"], description=description(doctree), book=app.config.project,
+        title=context["title"], description=description(doctree), book=app.config.html_title,
         notebook=notebook, first=pagename == app.config.root_doc, url=context.get("pageurl"),
         base=app.config.html_baseurl, version=__version__, author=app.config.author,
     )  # fmt: skip
