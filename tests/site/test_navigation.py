@@ -108,7 +108,7 @@ def test_every_chapter_has_a_card_and_all_fit_on_one_screen(at):
         assert card.get_by_role("link", name="Run in Colab").count() == 1
         times = card.locator(".card-times").inner_text()
         assert re.search(r"\d+ min to read, .+ to run on a (CPU|GPU)", times)
-        shown = card.locator(".card-idea").inner_text()
+        shown = card.locator(".card-idea").inner_text().replace("\xa0", " ")
         values = records.shown(ROOT, paper.docname).record.numbers
         assert shown == paper.learned.format_map({n: v["value"] for n, v in values.items()})
 
