@@ -19,10 +19,6 @@ from press import catalogue, notebooks
 
 # What a page may cost. Nothing is compressed on the way: a host that does so sends far less.
 MOST_BYTES, MOST_SECONDS, MOST_SECONDS_SEARCH = 1_500_000, 1.0, 0.3
-HEAVIER = {  # to be drawn smaller when they are recorded next
-    "notebooks/few-labels/fixmatch-saa.html": 1_600_000,
-    "notebooks/image-text/clip.html": 1_560_000,
-}
 PHONE = {"width": 360, "height": 740}
 
 
@@ -161,8 +157,7 @@ def test_chapters_are_light(visits, pages):
         visit = visits[name]
         assert len(visit.bytes) > 10, "the files of a page were not counted"
         largest = sorted(visit.bytes.items(), key=lambda item: -item[1])[:5]
-        most = HEAVIER.get(name, MOST_BYTES)
-        assert visit.weight < most, f"{name}: {visit.weight:,} bytes; largest: {largest}"
+        assert visit.weight < MOST_BYTES, f"{name}: {visit.weight:,} bytes; largest: {largest}"
 
 
 @pytest.mark.slow  # the clock of a busy machine says little
