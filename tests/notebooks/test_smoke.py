@@ -42,7 +42,7 @@ NOTEBOOK = "notebooks/theme/tiny.ipynb"
         (NOTEBOOK, "0.1 + 0.2", "0.1 + 0.3"),
         (NOTEBOOK, '"parameters"\n', '"parameters", "raises-exception"\n'),
         ("labutils/plots.py", "import", "# a comment\nimport"),
-        ("labutils/claims.py", "p is corrected", "p is  corrected"),
+        ("labutils/claims.py", "p: corrected", "p:  corrected"),
     ],
 )
 def test_a_change_of_code_runs_a_notebook_again(book, name, old, new):

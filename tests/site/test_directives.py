@@ -157,7 +157,7 @@ def test_fresh_record_counts_the_claims_of_the_paper_and_apart_our_own(states):
     for name in ("index", "chapter"):
         assert "7 min" in text(pages[name])
     shown = text(pages["index"])
-    assert "4 statements of 1 paper , tested at laptop scale in 4 settings" in shown
+    assert "4 statements of 1 paper, tested at laptop scale in 4 settings" in shown
     assert "1 comparison of our own is counted apart" in shown
 
 
