@@ -142,7 +142,9 @@ def network(seed):
     """With batch norm, whose buffers a teacher in training mode would change; float64."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).double()
+        return nn.Sequential(
+            nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+        ).double()
 
 
 def batches(num_steps=20):

@@ -166,7 +166,7 @@ def tiny_world(labels=True):
     rows = torch.arange(340)
     subsets = {"labelled": rows[:40], "all": torch.cat([rows[:40], rows[240:300]])}
     subsets |= {f"{k} known": rows[: 10 * k] for k in S.known}
-    subsets |= {way: rows[280:] for way in ("random", "top per class", "top overall")}
+    subsets |= dict.fromkeys(("random", "top per class", "top overall"), rows[280:])
     teacher = models.build("cnn-tiny", 1, 10, torch.Generator().manual_seed(8)).eval()
     parts = [
         data.Images(
