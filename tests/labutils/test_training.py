@@ -1,4 +1,4 @@
-"""The training loop: resumed runs, clear stops, an honest clock; the moving average."""
+"""The training loop: resumed runs, clear stops, an honest clock."""
 
 import json
 import math
@@ -80,6 +80,7 @@ def assert_identical(ours, theirs):
 # --- a run killed and continued ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_numbers(tmp_path):
     """SIGKILL at 4 given steps and 20 random moments; losses, weights, evaluations bit for bit."""
     script = Path(__file__).with_name("killed_training.py")
@@ -376,84 +377,3 @@ def test_progress_bar_with_a_head_and_short_runs_without(monkeypatch, capfd):
     monkeypatch.delenv("LABUTILS_HEADLESS")
     Task().train(description="a run")
     assert "a run" in capfd.readouterr().err
-
-
-# --- moving average -------------------------------------------------------------------------------
-
-
-class Net(torch.nn.Module):
-    """Two parameters of known values and a batch norm with its buffers."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor([100.0, -100.0]))
-        self.bn = torch.nn.BatchNorm1d(2)
-
-
-def set_to(net, step):
-    with torch.no_grad():
-        net.weight.copy_(torch.tensor([float(step), float(step) ** 2]))
-        net.bn.running_mean.fill_(step)
-        net.bn.num_batches_tracked.fill_(step)
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999])
-def test_moving_average_equals_its_closed_form(decay):
-    """m_T = sum_t (1 - d_t) prod_{s > t} d_s w_t, d_t = min(1 - 1/t, decay)."""
-    net, steps = Net(), 30
-    average = training.MovingAverage(net, decay)
-    for step in range(1, steps + 1):
-        set_to(net, step)
-        average.update_parameters(net)
-    decays = [min(1 - 1 / t, decay) for t in range(1, steps + 1)]
-    shares = []
-    for t in range(steps):
-        share = 1 - decays[t]
-        for later in decays[t + 1 :]:
-            share *= later
-        shares.append(share)
-    assert sum(shares) == pytest.approx(1)  # nothing is left of the initial weights
-    expected = [sum(s * (t + 1) ** power for t, s in enumerate(shares)) for power in (1, 2)]
-    assert average.module.weight.tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_plain_mean_comes_first():
-    net = Net()
-    average = training.MovingAverage(net, 0.99)
-    for step in range(1, 11):
-        set_to(net, step)
-        average.update_parameters(net)
-    assert average.module.weight[0].item() == pytest.approx(5.5)
-
-
-def test_buffers_are_copied_and_the_network_is_left_alone():
-    net = Net()
-    average = training.MovingAverage(net, 0.9)
-    for step in (1, 2, 3):
-        set_to(net, step)
-        average.update_parameters(net)
-    assert average.module.bn.running_mean.tolist() == [3, 3]
-    assert average.module.bn.num_batches_tracked == 3
-    assert net.weight.tolist() == [3, 9]
-    assert net.weight.requires_grad
-    assert not any(p.requires_grad for p in average.module.parameters())
-
-
-def test_a_saved_average_goes_on_as_if_nothing_had_happened():
-    net = Net()
-    whole, first = training.MovingAverage(net, 0.9), training.MovingAverage(net, 0.9)
-    for step in range(1, 9):
-        set_to(net, step)
-        whole.update_parameters(net)
-        if step == 4:
-            second = training.MovingAverage(net, 0.9)
-            second.load_state_dict(first.state_dict())
-            first = second
-        first.update_parameters(net)
-    assert torch.equal(first.module.weight, whole.module.weight)
-
-
-@pytest.mark.parametrize("decay", [-0.1, 1.0, 1.5])
-def test_moving_average_refuses_an_impossible_decay(decay):
-    with pytest.raises(ValueError, match="0 <= decay < 1"):
-        training.MovingAverage(Net(), decay)

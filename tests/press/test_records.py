@@ -7,7 +7,7 @@ import pytest
 from throwaway import record
 
 from labutils.claims import RecordError
-from labutils.statistics import Verdict, paired_interval
+from labutils.statistics import Verdict, mean_interval
 from press import PressError, notebooks, records, staleness
 
 
@@ -183,8 +183,8 @@ def test_verdicts_and_claims_in_words():
     assert records.verdict_counts(record(profile="smoke")) == "1 not judged"
     assert records.verdict_counts(record(claims=[])) == "no claims"
     header, _, line = records.claims_table(record()).splitlines()
-    assert header.split() == ["claim", "difference", "over", "3", "seeds", "verdict"]
-    assert line == "better  +1.10 [+0.85, +1.35] points  reproduced"
+    assert header.split() == ["claim", "difference", "seeds", "verdict"]
+    assert line == "better  +1.10 [+0.85, +1.35] points  3      reproduced"
     assert "better  one seed points" in records.claims_table(record(seeds=[4]))
 
 
@@ -201,7 +201,7 @@ def test_merged_claims_are_judged_over_all_seeds():
     assert merged.seeds == [0, 1, 2]
     (claim,) = merged.claims
     assert claim.values == {"A": [1.0, 1.1, 1.2], "B": [0.0, 0.0, 0.0]}
-    interval = paired_interval([1.0, 1.1, 1.2], [0.0, 0.0, 0.0])
+    interval = mean_interval([1.0, 1.1, 1.2])
     assert claim.difference.low == pytest.approx(interval.low)
     assert merged.verdicts()["better"].verdict == "reproduced"
     assert (claim.source, claim.primary) == ("paper", True)
