@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,6 @@ from torch.nn import functional as F
 from benchmarks import card
 from labutils import augment, models
 from labutils.augment import strong, views
-from labutils.training import MovingAverage
 from press import technique
 
 RESULT = Path(__file__).parent / "step_overhead.json"
@@ -80,11 +80,13 @@ def simclr(device: torch.device, batch: int, model: str, steps: int = STEPS) -> 
 
 def fixmatch(device: torch.device, batch: int, model: str, steps: int = STEPS, ratio: int = 7):
     """FixMatch + SAA with nine in ten naive; every image gets both strong views, one is taken."""
-    chapter = technique.load("fixmatch-saa")
+    settings = SimpleNamespace(**technique.settings("fixmatch-saa", "small"))
+    given = {"lab": SimpleNamespace(device=device, seeds=(0,)), "S": settings}
+    chapter = technique.load("fixmatch-saa", tags=("technique", "experiment"), given=given)
     images, generator = card.pictures(device, NUM_IMAGES)
     draws = torch.Generator(device).manual_seed(0)
     network = models.build(model, 3, 10, torch.Generator()).to(device)
-    average = MovingAverage(network, 0.999)
+    average = chapter.MovingAverage(network, 0.999)
     history = chapter.HistoryLoss(len(images), device=device)
     harder = torch.rand(len(images), generator=generator).to(device) < 0.9
     labels = torch.zeros(batch, dtype=torch.long, device=device)

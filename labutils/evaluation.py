@@ -54,26 +54,20 @@ def accuracy_of(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
 
 def linear_probe(
-    features: Tensor, labels: Tensor, *, num_classes: int | None = None, strength: float = 1.0
+    features: Tensor, labels: Tensor, *, strength: float = 1.0
 ) -> Callable[[Tensor], Tensor]:
     """Fit multinomial logistic regression (scikit-learn, L-BFGS); return features -> logits.
 
-    features: float ``(N, d)``; labels: int64 ``(N,)`` in 0..num_classes-1 (default: the largest
-    label + 1). A class without an example is never predicted (its logit is -inf). strength:
+    features: float ``(N, d)``; labels: int64 ``(N,)``, 0 and up; there are as many logits as the
+    largest label says. A class without an example is never predicted (its logit is -inf). strength:
     scikit-learn's ``C``, the inverse of the L2 penalty on the sum of the losses. Every feature is
     scaled by its mean and standard deviation over these examples (a constant one is only shifted).
 
-    Raises ValueError for shapes that do not fit, features that are not finite, labels out of range,
-    or a single class.
+    Raises scikit-learn's ValueError for shapes that do not fit, features that are not finite, or a
+    single class.
     """
     from sklearn.linear_model import LogisticRegression
 
-    _check(features, labels)
-    size = int(labels.max()) + 1 if num_classes is None else num_classes
-    if int(labels.min()) < 0 or int(labels.max()) >= size:
-        raise ValueError(
-            f"linear_probe expects labels in 0..{size - 1}, got {labels.unique().tolist()}"
-        )
     features = features.detach().float()
     mean, std = features.mean(0), features.std(0, correction=0)
     std = torch.where(std > 1e-6, std, 1.0)
@@ -85,19 +79,9 @@ def linear_probe(
     model.fit(scaled(features), labels.cpu().numpy())
 
     def logits(features: Tensor) -> Tensor:
-        result = mean.new_full((len(features), size), -torch.inf)
+        result = mean.new_full((len(features), model.classes_[-1] + 1), -torch.inf)
         found = torch.from_numpy(model.predict_log_proba(scaled(features)))
         result[:, model.classes_] = found.to(result)
         return result
 
     return logits
-
-
-def _check(features: Tensor, labels: Tensor) -> None:
-    if features.ndim != 2 or labels.ndim != 1 or len(features) != len(labels) or not len(labels):
-        raise ValueError(
-            f"expected features (N, d) and labels (N,) with N >= 1, got {tuple(features.shape)} "
-            f"and {tuple(labels.shape)}"
-        )
-    if not features.isfinite().all():
-        raise ValueError("expected finite features; some are NaN or infinite")

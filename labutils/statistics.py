@@ -57,21 +57,6 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     return Interval(mean, float(bounds.low), float(bounds.high), confidence, len(sample))
 
 
-def paired_interval(
-    first: Sequence[float], second: Sequence[float], confidence: float = 0.95
-) -> Interval:
-    """Student t interval of the paired difference `first[i] - second[i]` (both shape (n,)).
-
-    Bounds are NaN for one pair. Raises ValueError for unequal lengths, no pairs, or values that
-    are not finite.
-    """
-    if len(first) != len(second):
-        raise ValueError(
-            f"paired arms need one value per seed each, got {len(first)} and {len(second)}"
-        )
-    return mean_interval(np.asarray(first, float) - np.asarray(second, float), confidence)
-
-
 def judge(differences: Sequence[float], direction: str, margin: float = 0.0) -> Verdict:
     """Verdict of one claim about the mean of paired `differences` (n,) = arm 0 - arm 1.
 

@@ -1,4 +1,4 @@
-"""One training loop for all notebooks, its learning-rate schedule, and a network's moving average.
+"""One training loop for all notebooks, and its learning-rate schedule.
 
 The notebook writes the loss of a step; the loop does what every run needs: schedule, progress bar,
 checkpoints, a clock that leaves evaluation out, and a stop when the loss is no longer finite.
@@ -14,7 +14,6 @@ from time import monotonic, perf_counter
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from labutils import capture, kept
 from labutils.progress import log, progress_bar
@@ -267,33 +266,3 @@ def _autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
     # bfloat16 needs no loss scaling; cards before Ampere only emulate it
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float16
-
-
-class MovingAverage(AveragedModel):
-    """Exponential moving average of a network's weights; ``module`` is the averaged network.
-
-    After update t = 1, 2, ... with weights w_t the average is m_t = d_t m_(t-1) + (1 - d_t) w_t
-    with d_t = min(1 - 1/t, decay): the plain mean of all weights so far, until that mean would be
-    longer than the decay says. (The rule of the official code of sample adaptive augmentation;
-    with d_t = decay from the start, the initial weights would stay in the average.) Buffers, such
-    as the statistics of batch normalisation, are copied: averaged variances would belong to none
-    of the networks.
-    """
-
-    def __init__(self, network: nn.Module, decay: float):
-        if not 0 <= decay < 1:
-            raise ValueError(f"MovingAverage expects a decay in 0 <= decay < 1, got {decay}")
-        super().__init__(network, device=next(network.parameters()).device)
-        self.decay = decay
-        self.requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Take in the network's weights as they are after a step of the optimiser."""
-        # AveragedModel's own method copies n_averaged to the GPU and waits for it at every step
-        self.n_averaged += 1
-        share = self.n_averaged.reciprocal().clamp_(min=1 - self.decay)  # 1 - d_t
-        for mean, weight in zip(self.parameters(), model.parameters(), strict=True):
-            mean.lerp_(weight, share.to(mean.dtype))
-        for kept_buffer, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
-            kept_buffer.copy_(buffer)

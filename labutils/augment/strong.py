@@ -38,39 +38,27 @@ RANGES = {
 }
 OPERATIONS = tuple(RANGES)
 CUTOUT_COLOUR = (125, 123, 114)
+LARGEST_CUTOUT = 0.5  # share of the width
 
 
-def strong_augment(
-    images: Tensor,
-    generator: torch.Generator,
-    num_operations: int = 3,
-    largest_cutout: float = 0.5,
-) -> Tensor:
+def strong_augment(images: Tensor, generator: torch.Generator, num_operations: int = 3) -> Tensor:
     """RandAugment, then cutout; every image draws its own operations, magnitudes and square.
 
     images: uint8 ``(N, C, H, W)``, C = 1 or 3; the result has the same shape, dtype and device.
-    num_operations: applied one after the other, drawn with replacement. largest_cutout: the
-    square's side is uniform between 0 and this share of the width; 0 leaves cutout out.
-    ``generator`` may live on the CPU when the images do not.
+    num_operations: applied one after the other, drawn with replacement. The square's side is
+    uniform between 0 and half of the width. ``generator`` may live on the CPU when the images do
+    not.
 
-    Raises ``TypeError`` for other dtypes and ``ValueError`` for other shapes or settings.
+    Raises ``TypeError`` for other dtypes and ``ValueError`` for other shapes.
     """
-    _check(images)
-    if num_operations < 0 or not 0 <= largest_cutout <= 1:
-        raise ValueError(
-            f"strong_augment expects num_operations >= 0 and largest_cutout in 0..1, got "
-            f"{num_operations} and {largest_cutout}"
-        )
-    n, _, height, width = images.shape
-    size, device = (num_operations, n), generator.device
+    size, device = (num_operations, len(images)), generator.device
     operations = torch.randint(len(OPERATIONS), size, generator=generator, device=device)
-    drawn = uniform(generator, num_operations + 3, n).to(images.device)
+    drawn = uniform(generator, num_operations + 3, len(images)).to(images.device)
     operations, shares, square = operations.to(images.device), drawn[:-3], drawn[-3:]
     low, high = constant(tuple(RANGES.values()), images.device).unbind(1)
     images = apply(images, operations, low[operations] + (high - low)[operations] * shares)
-    if largest_cutout == 0:
-        return images
-    side = square[0] * (largest_cutout * width)
+    height, width = images.shape[2:]
+    side = square[0] * (LARGEST_CUTOUT * width)
     return cutout(images, square[1] * width, square[2] * height, side)
 
 
@@ -81,7 +69,12 @@ def apply(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensor:
     after the other; magnitudes: float32, in the units of :data:`RANGES`; all on one device.
     Geometric operations take the nearest pixel and fill with 0. Returns new images.
     """
-    _check(images)
+    if images.dtype != torch.uint8:
+        raise TypeError(f"strong augmentation expects uint8 images 0..255, got {images.dtype}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"strong augmentation expects images (N, 1 or 3, H, W), got {tuple(images.shape)}"
+        )
     operations, magnitudes = torch.atleast_2d(operations, magnitudes)
     if selects(images):
         for operation, magnitude in zip(operations, magnitudes, strict=True):
@@ -115,24 +108,18 @@ def _take(mask: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
     return new if mask is None else torch.where(mask.view(-1, *[1] * (old.ndim - 1)), new, old)
 
 
-def cutout(
-    images: Tensor,
-    x: Tensor,
-    y: Tensor,
-    side: Tensor,
-    colour: tuple[int, int, int] = CUTOUT_COLOUR,
-) -> Tensor:
+def cutout(images: Tensor, x: Tensor, y: Tensor, side: Tensor) -> Tensor:
     """Paint a square of ``side[n]`` pixels around ``(x[n], y[n])`` into image n.
 
     images: uint8 ``(N, C, H, W)``; x, y, side: float ``(N,)`` in pixels, on the same device. As in
     the code that FlexMatch and SAA share, a square that begins outside is moved to the border
     instead of being cut, and both its end pixels are painted. Grey images get the luminance of
-    ``colour``.
+    :data:`CUTOUT_COLOUR`.
     """
     side = side.masked_fill(side <= 0, -1)  # paints nothing
     columns = _span(x, side, images.shape[3])[:, None, None, :]
     rows = _span(y, side, images.shape[2])[:, None, :, None]
-    paint = constant(tuple(map(float, colour)), images.device).view(1, 3, 1, 1)
+    paint = constant(tuple(map(float, CUTOUT_COLOUR)), images.device).view(1, 3, 1, 1)
     paint = paint if images.shape[1] == 3 else _luminance(paint)
     return torch.where(rows & columns, paint.to(images.dtype), images)
 
@@ -161,10 +148,6 @@ def _blend(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
     return mixed.to(torch.uint8)  # rounds down
 
 
-def _mean_grey(_, grey: Tensor) -> Tensor:
-    return grey.mean((2, 3), keepdim=True).add_(0.5).floor_()
-
-
 def _smooth(pixels: Tensor, _) -> Tensor:
     rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
     total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
@@ -184,7 +167,7 @@ def _luminance(pixels: Tensor) -> Tensor:
 _OTHERS = {
     "Brightness": lambda pixels, _: constant((0.0,), pixels.device),
     "Color": lambda _, grey: grey,
-    "Contrast": _mean_grey,
+    "Contrast": lambda _, grey: grey.mean((2, 3), keepdim=True).add_(0.5).floor_(),
     "Sharpness": _smooth,
 }
 
@@ -202,13 +185,8 @@ def _look_up(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
             new = make_table(pixels, levels, magnitude.view(-1, 1, 1))
             table = _take(masks[name], new, table)
     table = table.to(torch.uint8).expand(n, c, 256).reshape(n * c, 256)
-    return table.gather(1, pixels.reshape(n * c, -1)).view(
-        images.shape
-    )  # faster than in 3 dimensions
-
-
-def _posterize(_, levels, bits):
-    return levels - levels % 2.0 ** (8 - bits.floor())
+    found = table.gather(1, pixels.reshape(n * c, -1))  # faster than in 3 dimensions
+    return found.view(images.shape)
 
 
 def _auto_contrast(pixels, levels, _):
@@ -231,7 +209,7 @@ def _equalize(pixels, levels, _):
 _TABLES = {
     "AutoContrast": _auto_contrast,
     "Equalize": _equalize,
-    "Posterize": _posterize,
+    "Posterize": lambda _, levels, bits: levels - levels % 2.0 ** (8 - bits.floor()),
     "Solarize": lambda _, levels, limit: torch.where(levels < limit, levels, 255 - levels),
 }
 
@@ -272,12 +250,3 @@ _GROUPS: dict[tuple, Callable] = {  # names -> what does them together
     ("Identity",): lambda images, *_: images,
 }
 _GROUP_OF = [next(k for k, names in enumerate(_GROUPS) if name in names) for name in OPERATIONS]
-
-
-def _check(images: Tensor) -> None:
-    if images.dtype != torch.uint8:
-        raise TypeError(f"strong augmentation expects uint8 images 0..255, got {images.dtype}")
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(
-            f"strong augmentation expects images (N, 1 or 3, H, W), got {tuple(images.shape)}"
-        )

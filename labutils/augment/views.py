@@ -45,20 +45,16 @@ class Recipe:
     blur_kernel: float = 0.1
 
     def __post_init__(self):
+        good = {name: 0 <= p <= 1 for name, p in vars(self).items() if "probability" in name}
+        good["strength"] = 0 <= self.strength <= 1.25
         for name in ("scale", "aspect", "blur_sigma"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(
-                    f"Recipe expects {name} = (low, high), 0 < low <= high; got {low}, {high}"
-                )
-        if self.scale[1] > 1:
-            raise ValueError(f"Recipe expects a crop of at most the whole image, got {self.scale}")
-        probabilities = [f"{name}_probability" for name in ("flip", "jitter", "grey", "blur")]
-        for name, largest in {**dict.fromkeys(probabilities, 1), "strength": 1.25}.items():
-            if not 0 <= getattr(self, name) <= largest:
-                raise ValueError(
-                    f"Recipe expects {name} in 0..{largest}, got {getattr(self, name)}"
-                )
+            good[name] = 0 < low <= high <= (1 if name == "scale" else math.inf)
+        if wrong := [f"{name} = {getattr(self, name)}" for name in good if not good[name]]:
+            raise ValueError(
+                "Recipe expects ranges 0 < low <= high, a crop of at most the whole image, "
+                f"probabilities in 0..1 and a strength in 0..1.25; got {', '.join(wrong)}"
+            )
 
 
 def two_views(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -91,7 +87,7 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     grey_ones, blurred = draws[10] < recipe.grey_probability, draws[11] < recipe.blur_probability
     low, high = recipe.blur_sigma
     sigma = low + (high - low) * draws[12]
-    kernel = max(3, 2 * (int(recipe.blur_kernel * height) // 2) + 1)
+    reach = max(1, int(recipe.blur_kernel * height) // 2)
 
     views = images.new_empty((n, channels, height, width))
     size = _CPU_CHUNK if device.type == "cpu" else max(n, 1)
@@ -104,8 +100,7 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
         if channels == 3 and recipe.grey_probability:
             on_some(view, grey_ones[part], lambda chosen: grey(chosen).expand_as(chosen))
         if recipe.blur_probability:
-            blur = partial(gaussian_blur, kernel_size=kernel)
-            on_some(view, blurred[part], blur, sigma[part])
+            on_some(view, blurred[part], partial(gaussian_blur, reach=reach), sigma[part])
     return views
 
 
@@ -142,25 +137,20 @@ def grey(images: Tensor) -> Tensor:
     return torch.add(red * a, green, alpha=b).add_(blue, alpha=c)[:, None]
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
+def gaussian_blur(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
     """Blur image n with standard deviation ``sigma[n]`` pixels; borders are reflected.
 
-    images: float ``(N, C, H, W)``; sigma ``(N,)`` > 0; kernel_size: odd, below twice the side.
-    Equals torchvision's ``gaussian_blur`` with an equal kernel in both directions.
+    images: float ``(N, C, H, W)``; sigma ``(N,)`` > 0; reach: how many pixels on each side are
+    looked at, fewer than the image has (else torch raises RuntimeError). Equals torchvision's
+    ``gaussian_blur`` with a kernel of 2 reach + 1 in both directions.
     """
-    reach = kernel_size // 2
-    if kernel_size % 2 == 0 or reach >= min(images.shape[2:]):
-        raise ValueError(
-            f"gaussian_blur expects an odd kernel of less than twice the side, got {kernel_size} "
-            f"for images {tuple(images.shape[2:])}"
-        )
     distance = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     bell = (-0.5 * (distance / sigma[:, None]).square()).softmax(1)
     weights = [per_image(x) for x in bell.unbind(1)]
     for dimension, size in ((2, images.shape[2]), (3, images.shape[3])):
         border = (0, 0, reach, reach) if dimension == 2 else (reach, reach, 0, 0)
         padded = F.pad(images, border, mode="reflect")
-        taps = [padded.narrow(dimension, k, size) for k in range(kernel_size)]
+        taps = [padded.narrow(dimension, k, size) for k in range(2 * reach + 1)]
         images = taps[0] * weights[0]
         for tap, weight in zip(taps[1:], weights[1:], strict=True):
             images.addcmul_(tap, weight)

@@ -78,15 +78,15 @@ class EmojiSet:
         return dataclasses.replace(self, **moved)
 
 
-def load(styles: Sequence[str] | None = None) -> EmojiSet:
-    """Read the pictures of ``styles``, in that order; without it, of :data:`CORE`.
+def load(styles: Sequence[str] = CORE) -> EmojiSet:
+    """Read the pictures of ``styles``, in that order.
 
     ``styles`` are names of :data:`STYLES`. The core styles are permissively licensed and in colour.
     :data:`MONOCHROME` and :data:`SHARE_ALIKE` styles come only when they are named; pictures made
     from the latter must be shared under their licence. Raises ``ValueError`` for unknown, repeated
     or no names and :class:`labutils.data.DataError` when a file of the package is damaged.
     """
-    styles = CORE if styles is None else tuple(styles)
+    styles = tuple(styles)
     if not styles or not set(styles) <= set(STYLES) or len(set(styles)) < len(styles):
         raise ValueError(f"load expects distinct styles of {', '.join(STYLES)}; got {styles}")
     rgba, concept, style = [], [], []
@@ -124,28 +124,21 @@ def concepts_and_styles() -> tuple[tuple[Concept, ...], tuple[SimpleNamespace, .
 
 
 def on_background(rgba: Tensor, colour: Tensor | Sequence[int]) -> Tensor:
-    """Composite pictures on one colour, or each on its own colour: ``rgb a + colour (1 - a)``.
+    """Composite pictures on one colour: ``rgb a + colour (1 - a)``, rounded to nearest.
 
-    ``rgba`` is uint8 ``(N, 4, H, W)``; ``colour`` is ``(3,)`` or ``(N, 3)``, integers 0..255 (a
-    random colour for each picture is an augmentation). Returns uint8 RGB ``(N, 3, H, W)``, rounded
-    to nearest. Raises ``TypeError`` and ``ValueError`` for other types, shapes and values.
+    ``rgba`` is uint8 ``(N, 4, H, W)``; ``colour`` is ``(3,)``, whole numbers 0..255. Returns uint8
+    RGB ``(N, 3, H, W)``. Raises ``ValueError`` for other pictures and colours.
     """
     colour = torch.as_tensor(colour, device=rgba.device)
-    if rgba.dtype != torch.uint8 or colour.is_floating_point() or colour.dtype == torch.bool:
-        raise TypeError(
-            f"on_background expects uint8 pictures and integer colours, got {rgba.dtype} and "
-            f"{colour.dtype}"
-        )
-    shapes = tuple(rgba.shape), tuple(colour.shape)
-    if rgba.ndim != 4 or rgba.shape[1] != 4 or shapes[1] not in ((3,), (len(rgba), 3)):
+    if rgba.dtype != torch.uint8 or rgba.ndim != 4 or rgba.shape[1] != 4:
         raise ValueError(
-            "on_background expects pictures (N, 4, H, W) and a colour (3,) or (N, 3), got "
-            f"{shapes[0]} and {shapes[1]}"
+            f"on_background expects uint8 pictures (N, 4, H, W), got {rgba.dtype} "
+            f"{tuple(rgba.shape)}"
         )
-    if ((colour < 0) | (colour > 255)).any():
-        raise ValueError(f"on_background expects colours 0..255, got {colour.tolist()}")
+    if colour.shape != (3,) or ((colour < 0) | (colour > 255) | (colour % 1 != 0)).any():
+        raise ValueError(f"on_background expects a colour (3,) in 0..255, got {colour.tolist()}")
     rgb, alpha = rgba[:, :3].int(), rgba[:, 3:].int()
-    background = colour.int().expand(len(rgba), 3)[:, :, None, None]
+    background = colour.int().view(3, 1, 1)
     # Adding half the divisor before the integer division rounds to nearest; 255 is odd: no ties.
     return ((rgb * alpha + background * (255 - alpha) + 127) // 255).to(torch.uint8)
 

@@ -1,5 +1,7 @@
 """Captured steps give the numbers of plain ones, and say it where they cannot be captured."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -96,10 +98,8 @@ class Task:
         ).to(device)  # fmt: skip
         options = options or {"momentum": 0.9}
         self.optimizer = optimizer(self.model.parameters(), rate, fused=True, **options)
-        self.average = training.MovingAverage(self.model, 0.9)
-        self.optimizer.register_step_post_hook(
-            lambda *_: self.average.update_parameters(self.model)
-        )
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer.register_step_post_hook(lambda *_: self.update_average())
         torch.manual_seed(3)
 
     def loss(self, indices):
@@ -110,13 +110,17 @@ class Task:
         self.memory.index_copy_(0, indices, losses.detach())
         return self.factor * losses.mean()
 
+    def update_average(self):
+        for mean, weight in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(weight.detach(), 0.1)
+
     def before(self, k):
         self.told.append(k)
         self.factor.fill_(1 if k < 20 else 0.5)
 
     def evaluate(self):
         with torch.no_grad():
-            return self.average.module[5].weight.sum().item()
+            return self.average[5].weight.sum().item()
 
     def train(self, **options):
         options = {"inputs": (self.batches,), "before": self.before} | options

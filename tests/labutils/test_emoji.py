@@ -126,27 +126,25 @@ def test_on_background_closed_forms(core):
     assert torch.equal(emoji.on_background(rgba, (1, 2, 3)), rgba[:, :3])
     rgba[:, 3] = 0
     assert emoji.on_background(rgba, (1, 2, 3)).amax((0, 2, 3)).tolist() == [1, 2, 3]
-    colours = torch.randint(256, (50, 3), generator=seeded())
     alpha = pictures[:, 3:].double() / 255
-    exact = pictures[:, :3] * alpha + colours[:, :, None, None] * (1 - alpha)
-    assert torch.equal(emoji.on_background(pictures, colours), exact.round().byte())
-    one_by_one = [emoji.on_background(p[None], c) for p, c in zip(pictures, colours, strict=True)]
-    assert torch.equal(torch.cat(one_by_one), emoji.on_background(pictures, colours))
+    for colour in torch.randint(256, (50, 3), generator=seeded()):
+        exact = pictures[:, :3] * alpha + colour[:, None, None] * (1 - alpha)
+        assert torch.equal(emoji.on_background(pictures, colour), exact.round().byte())
     assert emoji.on_background(pictures[:0], (0, 0, 0)).shape == (0, 3, 32, 32)
 
 
 @pytest.mark.parametrize(
-    ("rgba", "colour", "error"),
+    ("rgba", "colour"),
     [
-        (torch.zeros(2, 4, 8, 8), (0, 0, 0), TypeError),
-        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), (0, 0, 0), ValueError),
-        (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), (0.5, 0.5, 0.5), TypeError),
-        (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), (0, 0, 256), ValueError),
-        (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), torch.zeros(3, 3, dtype=int), ValueError),
+        (torch.zeros(2, 4, 8, 8), (0, 0, 0)),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), (0, 0, 0)),
+        (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), (0.5, 0.5, 0.5)),
+        (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), (0, 0, 256)),
+        (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), torch.zeros(3, 3, dtype=int)),
     ],
 )
-def test_on_background_rejects(rgba, colour, error):
-    with pytest.raises(error, match="on_background expects"):
+def test_on_background_rejects(rgba, colour):
+    with pytest.raises(ValueError, match="on_background expects"):
         emoji.on_background(rgba, colour)
 
 

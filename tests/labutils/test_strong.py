@@ -134,9 +134,6 @@ def test_bad_input_is_named():
         strong.strong_augment(torch.rand(2, 1, 28, 28), generator)
     with pytest.raises(ValueError, match=r"\(N, 1 or 3, H, W\), got \(2, 28, 28\)"):
         strong.strong_augment(torch.zeros(2, 28, 28, dtype=torch.uint8), generator)
-    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=r"largest_cutout in 0..1, got 3 and 2"):
-        strong.strong_augment(images, generator, largest_cutout=2)
 
 
 def test_the_layout_in_memory_does_not_matter(monkeypatch):

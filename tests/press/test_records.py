@@ -7,7 +7,7 @@ import pytest
 from throwaway import record
 
 from labutils.claims import RecordError
-from labutils.statistics import Verdict, paired_interval
+from labutils.statistics import Verdict, mean_interval
 from press import PressError, notebooks, records, staleness
 
 
@@ -201,7 +201,7 @@ def test_merged_claims_are_judged_over_all_seeds():
     assert merged.seeds == [0, 1, 2]
     (claim,) = merged.claims
     assert claim.values == {"A": [1.0, 1.1, 1.2], "B": [0.0, 0.0, 0.0]}
-    interval = paired_interval([1.0, 1.1, 1.2], [0.0, 0.0, 0.0])
+    interval = mean_interval([1.0, 1.1, 1.2])
     assert claim.difference.low == pytest.approx(interval.low)
     assert merged.verdicts()["better"].verdict == "reproduced"
     assert (claim.source, claim.primary) == ("paper", True)
