@@ -153,9 +153,14 @@ MUTATIONS = {
         lab.test_arms_of_a_draw_start_from_the_same_weights,
     ),
     "weak labelled views for the supervised arm": (
-        'x = draw.x[arm == "supervised"]',
-        "x = draw.x[0]",
+        'draw.x[arm == "supervised"]',
+        "draw.x[0]",
         lab.test_the_supervised_arm_sees_labelled_images_alone,
+    ),
+    "the last weights in the place of their mean": (
+        "    nn.utils.vector_to_parameters(mean, weights)\n",
+        "",
+        lab.test_the_network_has_the_moving_average_of_its_weights,
     ),
     # --- what is measured and chosen ---
     "outliers count in the closed accuracy": (
@@ -201,11 +206,6 @@ SURVIVORS = {
         "(p.amax(1) > tau_p) & (q[:, -1] < 0.5)",
         "(p.amax(1) >= tau_p) & (q[:, -1] < 0.5)",
         "the paper prints >, its code has >=; a confidence that is the threshold does not occur",
-    ),
-    "no average of the weights": (
-        "return average.module",
-        "return network.eval()",
-        "the average is labutils' and tested there; which one is judged is a choice, not a rule",
     ),
 }
 
