@@ -1,8 +1,8 @@
 """The claims of a notebook: what it measured, and what that says about each claim of its paper.
 
-A claim compares two arms over the same seeds. Its verdict comes from a paired test over the seeds,
-never from a single run, and the primary claims of a notebook are corrected for their number. A
-record stores values; intervals and verdicts are derived from them whenever it is read.
+A claim compares two arms over the same seeds, all of the record's or the first few. Its verdict
+comes from a paired test over them, never from a single run, and the primary claims of a notebook
+are corrected for their number. A record stores values; the rest is derived whenever it is read.
 """
 
 import json
@@ -52,6 +52,11 @@ class Claim:
     paper: dict | None
 
     @property
+    def n(self) -> int:
+        """The number of seeds that the claim is over."""
+        return max([len(s) for s in self.values.values() if isinstance(s, list)], default=0)
+
+    @property
     def differences(self) -> list[float]:
         """First minus second arm, seed by seed."""
         first, second = (self.values[arm] for arm in self.arms)
@@ -60,9 +65,8 @@ class Claim:
     @property
     def difference(self) -> Interval | None:
         """Interval of the mean difference, at 90 % for an equivalence; None for one seed."""
-        if len(self.differences) == 1:
-            return None
-        return mean_interval(self.differences, 0.9 if self.direction == "equivalent" else 0.95)
+        confidence = 0.9 if self.direction == "equivalent" else 0.95
+        return mean_interval(self.differences, confidence) if self.n > 1 else None
 
     def check(self, num_seeds: int, place: str) -> None:
         """Raise RecordError for a field that makes no sense; `place` stands before its name."""
@@ -83,8 +87,7 @@ class Claim:
         )
         expect(paper, "paper", "a finite value and its source (table, figure)")
         for arm, sample in self.values.items():
-            good = isinstance(sample, list) and len(sample) == num_seeds
-            good = good and all(map(_finite, sample))
+            good = isinstance(sample, list) and [*map(_finite, sample)] == [True] * num_seeds
             expected = f"a finite number for each of {num_seeds} seeds"
             _expect(good, f"{place}values.{arm}", expected, sample)
 
@@ -124,26 +127,26 @@ class Record:
     def table(self):
         """The claims as a pandas DataFrame: whose, paper's value, ours with interval, verdict.
 
-        p is corrected for the number of primary claims, which a dot marks.
+        p: corrected for the number of primary claims, which have a dot. n: seeds, where it varies.
         """
         import pandas as pd
 
         pd.set_option("display.max_rows", None)  # every claim is shown
-        verdicts, rows = self.verdicts(), []
+        verdicts, rows = self.verdicts(), {}
+        several = len({claim.n for claim in self.claims}) > 1  # numbers of seeds
         for claim in self.claims:
             difference, paper, verdict = claim.difference, claim.paper, verdicts[claim.id]
             ours = formats.interval(difference) if difference else "one seed"
-            rows.append(
-                {
-                    "claim": claim.statement,
-                    "whose": claim.source + (" ●" if claim.primary else ""),
-                    "paper": f"{paper['value']:+g} {paper.get('unit', '')}" if paper else "-",
-                    "ours: difference [interval]": f"{ours} {claim.unit}",
-                    "p": "-" if verdict.adjusted is None else formats.p_value(verdict.adjusted),
-                    "verdict": verdict.verdict,
-                }
-            )
-        return pd.DataFrame(rows)
+            rows[claim.id] = {
+                "claim": claim.statement,
+                "whose": claim.source + (" ●" if claim.primary else ""),
+                "paper": f"{paper['value']:+g} {paper.get('unit', '')}" if paper else "-",
+                "ours: difference [interval]": f"{ours} {claim.unit}",
+                **({"n": claim.n} if several else {}),
+                "p": "-" if verdict.adjusted is None else formats.p_value(verdict.adjusted),
+                "verdict": verdict.verdict,
+            }
+        return pd.DataFrame(list(rows.values()))
 
     def to_json(self) -> str:
         """The text of the file. Raises ValueError if a value is NaN or infinite."""
@@ -159,7 +162,8 @@ class Record:
             _check_fields(cls, content, "")
             for place, claim in enumerate(content["claims"]):
                 _check_fields(Claim, claim, f"claims[{place}].")
-                Claim(**claim).check(len(content["seeds"]), f"claims[{place}].")
+                found, most = Claim(**claim), len(content["seeds"])
+                found.check(min(found.n or most, most), f"claims[{place}].")
             for key, number in content["numbers"].items():
                 good = isinstance(number, dict) and _finite(number.get("value"))
                 _expect(good, f"numbers.{key}", "a finite value and its unit", number)
@@ -206,9 +210,9 @@ class Ledger(Record):
         self._started = perf_counter()
 
     def number(self, name: str, value: float, unit: str = "") -> float:
-        """Record a measured number under `name` and make it quotable in prose as {glue:text}`name`.
+        """Record a measured number, quotable in prose as {glue:text}`name`, and return it.
 
-        Returns the value. Raises RecordError if the name is not kebab-case or the value not finite.
+        Raises RecordError if the name is not kebab-case or the value not finite.
         """
         _expect(NAME.fullmatch(name), "name", "lower-case words, digits and hyphens", name)
         value = value.item() if hasattr(value, "item") else value
@@ -230,17 +234,17 @@ class Ledger(Record):
         unit: str = "points",
         where: str = "",
         paper: Mapping | None = None,
+        num_seeds: int | None = None,
     ) -> None:
         """Record one claim; its verdict is in `table`, where all primary claims are known.
 
         name: kebab-case identifier, unique in the notebook. source: whose sentence it is, "paper"
         (then `where` says where it stands there) or "ours". primary: chosen before the run, one of
-        those that the notebook is about. values: two arms, each with one value per seed in the same
-        order (shape (num_seeds,), in `unit`); the difference is first minus second. direction,
-        margin: see `labutils.statistics.judge`. paper: {"value": ..., "unit": ..., "source": ...},
-        or None where it gives none.
-
-        Raises RecordError when anything is missing; a paper value without its source is refused.
+        those that the notebook is about. values: two arms, each with one value per seed, in `unit`;
+        the difference is first minus second. num_seeds: how many, where a claim is over the first
+        few seeds only; a run with fewer has all. direction, margin: see `statistics.judge`. paper:
+        {"value": ..., "unit": ..., "source": ...}, or None; without a source it is refused. Raises
+        RecordError when anything is missing.
         """
         _expect(NAME.fullmatch(name), "name", "lower-case words, digits and hyphens", name)
         names = [claim.id for claim in self.claims]
@@ -250,14 +254,13 @@ class Ledger(Record):
             {arm: [float(v) for v in sample] for arm, sample in values.items()},
             None if paper is None else dict(paper),
         )  # fmt: skip
-        claim.check(len(self.seeds), f"claim {name!r}, ")
+        claim.check(min(num_seeds or len(self.seeds), len(self.seeds)), f"claim {name!r}, ")
         self.claims.append(claim)
 
     def save(self, folder: Path) -> Path:
-        """Write NOTEBOOK.PROFILE.json under `folder` (or $LABUTILS_RESULTS) atomically.
+        """Write NOTEBOOK.PROFILE.json under `folder` (or $LABUTILS_RESULTS) atomically; its path.
 
-        The engine adds title, code and memory, and replaces the seconds. Returns the path. Raises
-        RecordError if the record would hold NaN or infinity.
+        The engine adds title, code, memory and seconds. Raises RecordError for NaN and infinity.
         """
         folder = Path(os.environ.get("LABUTILS_RESULTS") or folder)
         path = folder / f"{self.notebook}.{self.profile}.json"
@@ -283,8 +286,5 @@ def _glue(name: str, value) -> None:
     if ipython is None or ipython.get_ipython() is None:  # not in a notebook
         return
     prefix = "application/papermill.record/"
-    ipython.display.display(
-        {prefix + "text/plain": repr(value)},
-        raw=True,
-        metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
-    )
+    about = {"scrapbook": {"name": name, "mime_prefix": prefix}}
+    ipython.display.display({prefix + "text/plain": repr(value)}, raw=True, metadata=about)

@@ -7,7 +7,7 @@ from labutils import formats
 from labutils.claims import Record, RecordError
 from labutils.statistics import VERDICTS
 from press import PressError, notebooks, staleness
-from press.words import count, table
+from press.words import table
 
 NAMED = 4  # changed definitions that are named; more are counted
 
@@ -138,8 +138,8 @@ def claims_table(record):
     verdicts, rows = record.verdicts(), []
     for claim in record.claims:
         ours = formats.interval(claim.difference) if claim.difference else "one seed"
-        rows.append((claim.id, f"{ours} {claim.unit}", verdicts[claim.id].verdict))
-    return table(("claim", f"difference over {count(len(record.seeds), 'seed')}", "verdict"), rows)
+        rows.append((claim.id, f"{ours} {claim.unit}", claim.n, verdicts[claim.id].verdict))
+    return table(("claim", "difference", "seeds", "verdict"), rows)
 
 
 def merge(records):

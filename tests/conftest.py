@@ -24,7 +24,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.parent == SITE and not BUILT.isdisjoint(item.fixturenames):
             item.add_marker("browser")
-        if item.path.parent in NO_RECORD and item.path != STORED:
+        unrecorded = item.path.parent in NO_RECORD and item.path != STORED
+        if unrecorded or item.path.stem.endswith("_mutations"):  # which test the tests
             item.add_marker("slow")
         # Tests are test_fixmatch_saa_*.py, the notebook is fixmatch-saa: -k takes the latter too.
         item.extra_keyword_matches.add(item.path.stem.replace("_", "-"))

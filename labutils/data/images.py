@@ -2,9 +2,8 @@
 
 :func:`load` is what notebooks call. Files are looked for in this order: the cache folder
 (environment variable ``LABUTILS_DATA``, otherwise the user's cache), the folder of an installed
-system package, the official download. Their content is checked every time they are read. Everything
-that can be wrong with them ends in a :class:`DataError`, which names the file and the command that
-mends it.
+system package, the official download. A process reads them once and checks their content. What can
+be wrong ends in a :class:`DataError`, which names the file and the command that mends it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,9 @@ import contextlib
 import gzip
 import hashlib
 import zlib
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -101,12 +102,9 @@ def load(name: str, *, num_validation: int, generator: torch.Generator) -> Datas
         raise ValueError(
             f"num_validation must be in 0..{len(train) - 1} for {name}, got {num_validation}"
         )
-    validation, rest = (
-        Images(train.images[chosen], train.labels[chosen])
-        for chosen in stratified_split(
-            train.labels, (num_validation, len(train) - num_validation), generator
-        )
-    )
+    sizes = num_validation, len(train) - num_validation
+    splits = stratified_split(train.labels, sizes, generator)
+    validation, rest = (Images(train.images[k], train.labels[k]) for k in splits)
     _, mean, std = SOURCES[name.removesuffix("-mini")]
     return Dataset(name, rest, validation, test, class_names, mean, std)
 
@@ -137,17 +135,19 @@ def read(name: str) -> tuple[Images, Images, tuple[str, ...]]:
 
     Raises what :func:`fetch` raises, and :class:`DataError` for a damaged file.
     """
-    folder = fetch(name)
+    return deepcopy(_read(name, fetch(name)))  # what a caller changes is its own
+
+
+@lru_cache(maxsize=1)  # to unpack and check takes a second, and a notebook loads for every seed
+def _read(name: str, folder: Path) -> tuple[Images, Images, tuple[str, ...]]:
     if name == MINI:
         path = folder / f"{MINI}.npz"
-        with reading(path), np.load(path, allow_pickle=False) as arrays:
-            train, test = (
-                Images(
-                    torch.from_numpy(arrays[f"{split}_images"][:, None]),
-                    torch.from_numpy(arrays[f"{split}_labels"].astype(np.int64)),
-                )
-                for split in ("train", "test")
-            )
+        with reading(path), np.load(path, allow_pickle=False) as file:
+            arrays = {key: torch.from_numpy(file[key]) for key in file.files}
+        train, test = (
+            Images(arrays[f"{split}_images"][:, None], arrays[f"{split}_labels"].long())
+            for split in ("train", "test")
+        )
         return train, test, MINI_CLASSES
     from torchvision.datasets.utils import extract_archive
 

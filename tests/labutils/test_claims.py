@@ -96,6 +96,31 @@ def test_numbers_that_are_not_finite_are_refused(value):
     assert not book.numbers
 
 
+def test_a_claim_over_the_first_seeds_says_over_how_many(tmp_path):
+    book = make(seeds=(0, 1, 2, 3))
+    with pytest.raises(RecordError, match=r"values.RS2: .*each of 4 seeds"):
+        claim(book)  # three values: not by accident
+    claim(book, num_seeds=3)
+    four = {"RS2": [76.2, 76.9, 75.8, 77.0], "static": [75.1, 75.0, 74.2, 75.2]}
+    claim(book, "all-seeds", values=four)
+    with pytest.raises(RecordError, match=r"values.RS2: .*each of 3 seeds"):
+        claim(book, "too-many", values=four, num_seeds=3)
+    with pytest.raises(RecordError, match=r"values.static: .*each of 3 seeds"):
+        claim(book, "unequal", values=four | {"RS2": four["RS2"][:3]}, num_seeds=3)
+    assert [c.n for c in book.claims] == [3, 4]
+    assert [c.difference.n for c in book.claims] == [3, 4]
+    assert book.table()["n"].tolist() == [3, 4]
+    assert book.verdicts()["rs2-beats-static"].verdict == "reproduced"
+    assert Record.read(book.save(tmp_path)).claims == book.claims
+
+
+def test_a_run_with_fewer_seeds_has_all_of_them_in_such_a_claim():
+    book = make(seeds=(5,))
+    claim(book, values={"a": [1.0], "b": [2.0]}, num_seeds=10)
+    assert book.claims[0].n == 1
+    assert "n" not in book.table()  # as many as all others
+
+
 # --- verdicts ------------------------------------------------------------------------------------
 
 
@@ -261,6 +286,9 @@ def test_a_record_read_is_the_record_written(tmp_path):
         (lambda r: r["claims"][0].update(arms=["RS2"]), r"claims\[0\].arms: expected two names"),
         (lambda r: r["claims"][0].update(arms=["RS2", "x"]), r"claims\[0\].arms: expected"),
         (lambda r: r["claims"][0]["values"]["RS2"].pop(), r"values.RS2: expected a finite number"),
+        (lambda r: [v.append(1.0) for v in r["claims"][0]["values"].values()], "each of 3 seeds"),
+        (lambda r: [v.clear() for v in r["claims"][0]["values"].values()], "each of 3 seeds"),
+        (lambda r: r["claims"][0]["values"].update(RS2=3), "values.RS2: expected a finite number"),
         (lambda r: r["claims"][0]["values"].update(RS2=["1"] * 3), "values.RS2: expected a fin"),
         (lambda r: r["numbers"].update(a=1), "numbers.a: expected a finite value and its unit"),
     ],

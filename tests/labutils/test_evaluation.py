@@ -77,7 +77,7 @@ def test_wrong_input_says_what_was_expected():
     features, labels = clouds(n=20)
     with pytest.raises(ValueError, match="dim 3"):
         evaluation.linear_probe(features[None], labels)
-    with pytest.raises(ValueError, match="NaN|infinity"):
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
         evaluation.linear_probe(features / 0, labels)
     with pytest.raises(ValueError, match="at least 2 classes"):
         evaluation.linear_probe(features, torch.zeros_like(labels))

@@ -248,6 +248,14 @@ def test_train_and_validation_are_the_official_training_set():
     assert len(together) == 2000
 
 
+def test_what_a_caller_changes_does_not_reach_the_next():
+    first, second = (images.read("fashion-mnist-mini") for _ in range(2))
+    first[1].images.zero_()
+    third = images.read("fashion-mnist-mini")
+    assert third[1].images.any()
+    assert torch.equal(second[0].images, third[0].images)
+
+
 def test_to_device_moves_everything():
     moved = data.load("fashion-mnist-mini", num_validation=10, generator=seeded()).to("meta")
     for split in (moved.train, moved.validation, moved.test):

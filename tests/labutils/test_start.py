@@ -373,6 +373,7 @@ def test_another_function_does_not_get_the_result(kept):
     assert lab.map(lambda x: x - 1, [(5,)], "jobs") == [4]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_ends_with_the_same_record(tmp_path):
     """20 times SIGKILL in the middle of a map over trainings; all numbers equal bit for bit."""
     script = Path(__file__).with_name("killed_notebook.py")

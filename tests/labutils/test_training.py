@@ -80,6 +80,7 @@ def assert_identical(ours, theirs):
 # --- a run killed and continued ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_numbers(tmp_path):
     """SIGKILL at 4 given steps and 20 random moments; losses, weights, evaluations bit for bit."""
     script = Path(__file__).with_name("killed_training.py")

@@ -283,6 +283,7 @@ def test_force_begins_from_nothing(book, monkeypatch):
     assert left == [True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "jobs"), [(signal.SIGKILL, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)]
 )

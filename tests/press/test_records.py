@@ -183,8 +183,8 @@ def test_verdicts_and_claims_in_words():
     assert records.verdict_counts(record(profile="smoke")) == "1 not judged"
     assert records.verdict_counts(record(claims=[])) == "no claims"
     header, _, line = records.claims_table(record()).splitlines()
-    assert header.split() == ["claim", "difference", "over", "3", "seeds", "verdict"]
-    assert line == "better  +1.10 [+0.85, +1.35] points  reproduced"
+    assert header.split() == ["claim", "difference", "seeds", "verdict"]
+    assert line == "better  +1.10 [+0.85, +1.35] points  3      reproduced"
     assert "better  one seed points" in records.claims_table(record(seeds=[4]))
 
 

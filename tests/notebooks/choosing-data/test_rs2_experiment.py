@@ -527,6 +527,7 @@ def test_a_step_never_waits_for_the_host(experiment):
     no_wait.check(step)
 
 
+@pytest.mark.slow
 def test_every_arm_takes_two_steps_at_the_settings_of_full():
     experiment, s = experiment_at("full")
     s.batch_size, s.num_rounds, s.scoring_epochs = 10, 2, 1

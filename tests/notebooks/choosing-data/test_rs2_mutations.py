@@ -157,8 +157,8 @@ MUTATIONS = {
         selection.test_k_center_always_takes_the_farthest,
     ),
     "k-center looks at the last centre only": (
-        "torch.minimum(nearest, (features - features[last]).square().sum(1))",
-        "(features - features[last]).square().sum(1)",
+        "torch.minimum(nearest, away.square_().sum(1))",
+        "away.square_().sum(1)",
         selection.test_k_center_always_takes_the_farthest,
     ),
     "k-center takes duplicates twice": (

@@ -5,6 +5,7 @@ test_fixmatch_saa_mutations.py.
 """
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
-from press import technique
+from press import notebooks, technique
 
 
 @pytest.fixture
@@ -248,3 +249,14 @@ def test_regroup_pastes_a_half_in_its_place(chapter):
         assert (is_left ^ is_upper).all()
         assert abs(is_left.float().mean() - 0.5) < 4 * 0.5 / math.sqrt(2000)
         assert torch.equal(mixed, chapter.regroup(first, second, generator(2)))
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_no_difference_in_the_text_is_shown_as_minus_zero():
+    cells = notebooks.read(notebooks.path("fixmatch-saa"))["cells"]
+    text = "".join(cell["source"] for cell in cells if cell["cell_type"] == "markdown")
+    shown = re.findall(r"\{glue:text\}`[a-z0-9-]+:(\+[^`]*)`", text)
+    assert len(shown) > 40
+    assert {format(-0.001, form) for form in shown} <= {"+0.0", "+0.00"}

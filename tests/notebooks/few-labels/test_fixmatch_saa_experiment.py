@@ -38,7 +38,8 @@ def small_settings():
     s.block, s.num_steps, s.saa_start, s.saa_interval, s.num_points = 2, 12, 6, 2, 2
     s.rates, s.decays, s.thresholds, s.shares = [0.03, 0.1], [5e-4, 2e-3], [0.2, 0.3], [0.5, 0.9]
     s.graph_dimensions, s.neighbours, s.spreading_steps = 5, 3, 60
-    s.num_probed, s.num_evaluated, s.tuning_draws, s.longer = 50, 40, 2, 1.5
+    s.num_probed, s.num_evaluated, s.tuning_draws, s.longer = 50, 40, [2, 1], 1.5
+    s.fewer_draws = 1
     return s
 
 
@@ -240,39 +241,68 @@ def test_the_best_mean_over_draws_is_chosen(experiment):
 
 
 def test_draws_that_choose_settings_have_no_results(experiment):
-    assert not set(experiment.TUNING_SEEDS) & set(LAB.seeds)
-    assert min(experiment.TUNING_SEEDS) >= 1000
-    assert len(set(experiment.TUNING_SEEDS)) == experiment.S.tuning_draws
+    jobs = experiment.TUNING_JOBS
+    assert min(seed for seed, _ in jobs) >= 1000 > max(LAB.seeds)
+    assert [labels for _, labels in jobs] == [2, 2, 3]
+    assert len(set(jobs)) == 3
 
 
-def test_every_arm_runs_with_what_was_chosen_at_its_number_of_labels(experiment):
+def compared(experiment, seed, chosen, more_weights=()):
+    """What `compare` returns without training, and the (labels, arm, choice) that it asked for."""
     replace_tasks(experiment)
-    arms = [*experiment.ALONE, *experiment.FAMILIES]
-    chosen = {n: {arm: (n, arm) for arm in arms} | {experiment.SPREADING: n / 10} for n in (2, 3)}
     calls = []
 
     def row(task, arm, choice, *_):
-        calls.append((len(task.labelled), arm, choice))
+        calls.append((len(task.labelled) // 10, arm, choice))
         return {"arm": arm, "accuracy": 0.0, "weight": 0.001}
 
     def rows(task, base, branches, choice, *_):
-        calls.append((len(task.labelled), base, choice))
+        calls.append((len(task.labelled) // 10, base, choice))
         return [{"arm": arm, "accuracy": 0.0, "weight": weight} for arm, weight in branches]
 
     def spread(task, shares, evaluated, graph):
-        calls.append((len(task.labelled), experiment.SPREADING, *shares))
+        calls.append((len(task.labelled) // 10, experiment.SPREADING, *shares))
         return {shares[0]: (50.0, 60.0)}, graph
 
     vars(experiment).update(run_arm=row, with_branches=rows, spread_on=spread)
-    found = experiment.compare(3, chosen, [0.9])
-    for count, arm, choice in calls:
-        expected = count / 100 if arm == experiment.SPREADING else (count // 10, arm)
-        assert choice == expected
-    ran = [r["arm"] for r in found if r["labels"] == 2 and r["weight"] == 0.001]
+    return experiment.compare(seed, chosen, more_weights), calls
+
+
+def choices_for(experiment):
+    arms = [*experiment.ALONE, *experiment.FAMILIES]
+    return {n: {arm: (n, arm) for arm in arms} | {experiment.SPREADING: n / 10} for n in (2, 3)}
+
+
+def arms_of(rows, labels):
+    return [row["arm"] for row in rows if row["labels"] == labels and row["weight"] == 0.001]
+
+
+def test_every_arm_runs_with_what_was_chosen_at_its_number_of_labels(experiment):
+    found, calls = compared(experiment, 0, choices_for(experiment), [0.9])
+    for labels, arm, choice in calls:
+        assert choice == (labels / 10 if arm == experiment.SPREADING else (labels, arm))
     families = [arm for arms in experiment.FAMILIES.values() for arm in arms]
-    assert ran == [*experiment.ALONE, *families, experiment.SPREADING]
+    assert arms_of(found, 2) == [*experiment.ALONE, *families, experiment.SPREADING]
+    more = [arm for arms in experiment.MORE_FAMILIES.values() for arm in arms]
+    assert arms_of(found, 3) == [*experiment.MORE_ALONE, *more, experiment.SPREADING]
     assert [r["weight"] for r in found].count(0.9) == 1
-    assert {r["seed"] for r in found} == {3}
+    assert {r["seed"] for r in found} == {0}
+
+
+def test_later_draws_leave_out_controls_and_more_labels_and_nothing_else(experiment):
+    assert experiment.FEW == (0,)
+    found, _ = compared(experiment, 1, choices_for(experiment))
+    families = [arm for arms in experiment.FAMILIES.values() for arm in arms]
+    every = [*experiment.ALONE, *families, experiment.SPREADING]
+    assert arms_of(found, 2) == [arm for arm in every if arm not in experiment.CONTROLS]
+    assert {row["labels"] for row in found} == {2}
+    assert set(every) > experiment.CONTROLS
+
+
+def test_no_primary_claim_compares_a_control(experiment):
+    compares = ("FixMatch", "supervised strong", "aligned FixMatch", "FixMatch + SAA", "FlexMatch",
+                "FlexMatch + SAA", "FixMatch + random", experiment.SPREADING)  # fmt: skip
+    assert not experiment.CONTROLS & {*compares, "supervised strong, longer"}
 
 
 # --- views ----------------------------------------------------------------------------------------
@@ -448,6 +478,15 @@ def test_the_recorded_loss_is_not_masked(experiment):
     assert learner.sums[0] == 0  # though nobody passes
 
 
+def test_a_confidence_at_the_threshold_passes_in_a_step_too(experiment):
+    learner = learner_of(experiment, task_of(experiment), choice=(0.1, 5e-4, 0.1))
+    with torch.no_grad():  # every class has probability 0.1
+        learner.network.classifier.weight.zero_()
+        learner.network.classifier.bias.zero_()
+    one_step(experiment, learner, "FixMatch")
+    assert learner.sums[0] == 1
+
+
 def test_no_step_waits_for_the_device(experiment):
     for arm in ("supervised strong", "pseudo-label", "FlexMatch + SAA", "aligned FixMatch + SAA"):
         learner, s = learner_of(experiment, task_of(experiment), arm), experiment.S
@@ -520,12 +559,12 @@ def test_the_average_is_evaluated_on_the_images_that_were_asked_for(experiment):
         return real(network, inputs, labels)
 
     vars(experiment)["accuracy_of"] = judge
-    for evaluated, size in (("test", 120), ("validation", 60)):
+    for evaluated, size, looks in (("test", 120, 2), ("validation", 60, 1)):
         judged.clear()
         learner = learner_of(experiment, task)
         experiment.run_steps(learner, "FixMatch", 0, 12, evaluated)
-        assert [n for n, _ in judged] == [learner.average.module] * 2
-        assert [size for _, size in judged] == [size] * 2
+        assert [n for n, _ in judged] == [learner.average.module] * looks
+        assert [found for _, found in judged] == [size] * looks
         row = experiment.summary(learner, "FixMatch", evaluated)
         assert judged[-1] == (learner.network, size)
         assert row["accuracy"] == learner.curve[-1][2]  # the last, not the best

@@ -15,8 +15,8 @@ import test_fixmatch_saa_experiment as experiment
 
 MUTATIONS = {
     "the threshold itself does not pass": (
-        "mask = (confidence >= threshold)",
-        "mask = (confidence > threshold)",
+        "mask = (confidence >= threshold).to(losses.dtype)",
+        "mask = (confidence > threshold).to(losses.dtype)",
         technique.test_a_confidence_at_the_threshold_passes,
     ),
     "the mask is not applied": (
@@ -204,6 +204,26 @@ EXPERIMENT = {
         "lab.seeds[k]",
         experiment.test_draws_that_choose_settings_have_no_results,
     ),
+    "later draws have no baseline": (
+        "set() if seed in FEW else CONTROLS",
+        'set() if seed in FEW else CONTROLS | {"supervised strong"}',
+        experiment.test_later_draws_leave_out_controls_and_more_labels_and_nothing_else,
+    ),
+    "the first draws leave out what the later ones have": (
+        "set() if seed in FEW else CONTROLS",
+        "CONTROLS if seed in FEW else set()",
+        experiment.test_every_arm_runs_with_what_was_chosen_at_its_number_of_labels,
+    ),
+    "more labels on every draw": (
+        "COUNTS if seed in FEW else COUNTS[:1]",
+        "COUNTS",
+        experiment.test_later_draws_leave_out_controls_and_more_labels_and_nothing_else,
+    ),
+    "one draw chooses at every number of labels": (
+        "for labels, draws in zip(COUNTS, S.tuning_draws) for k in range(draws)",
+        "for labels in COUNTS for k in range(1)",
+        experiment.test_draws_that_choose_settings_have_no_results,
+    ),
     "choices made at four labels are used everywhere": (
         "run_arm(task, arm, chosen[labels][arm], evaluated)",
         "run_arm(task, arm, chosen[S.labels_per_class][arm], evaluated)",
@@ -256,6 +276,21 @@ EXPERIMENT = {
         experiment.test_views_that_another_arm_drew_are_on_the_bill,
     ),
     # --- steps ---
+    "the threshold itself does not pass in a step": (
+        "mask = (confidence >= threshold).float()",
+        "mask = (confidence > threshold).float()",
+        experiment.test_a_confidence_at_the_threshold_passes_in_a_step_too,
+    ),
+    "a step's mean over those that pass": (
+        "unlabelled_loss = (losses * mask).mean()",
+        "unlabelled_loss = (losses * mask).sum() / mask.sum().clamp(min=1)",
+        experiment.test_a_step_is_one_forward_pass_with_the_students_pseudo_labels,
+    ),
+    "a step without the mask": (
+        "unlabelled_loss = (losses * mask).mean()",
+        "unlabelled_loss = losses.mean()",
+        experiment.test_a_step_is_one_forward_pass_with_the_students_pseudo_labels,
+    ),
     "FlexMatch is updated before its thresholds": (
         "        threshold = learner.flexible.thresholds()[pseudo_labels]\n"
         "        learner.flexible.update(indices, confidence, pseudo_labels)\n",

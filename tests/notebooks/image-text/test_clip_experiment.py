@@ -566,6 +566,19 @@ def test_the_best_rate_rule_and_penalty_are_taken(clip):
     assert clip.prior_of("log p - log prior") is clip.LOG_PRIOR
 
 
+def test_scores_that_are_made_once_are_those_of_each_rule(clip):
+    parts, seen = clip.split_of(0, final=False), []
+    parts.validation = parts.validation[:20]
+    clip.recalls = lambda scores, *_: seen.append(scores) or {5: 7.0}
+    names = clip.NAMES[clip.seen_concepts(parts)]
+    for objective in ("words", "captions"):
+        model = clip.new_model(objective, 0, [4, 8, 12]).eval()
+        assert clip.by_rule(model, parts) == dict.fromkeys(clip.RULES, 7.0)
+        for rule in clip.RULES:
+            expected = clip.text_scores(model, parts.validation, names, clip.prior_of(rule))
+            torch.testing.assert_close(seen.pop(0), expected)
+
+
 # --- the runs ------------------------------------------------------------------------------------
 
 

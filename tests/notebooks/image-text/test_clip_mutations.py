@@ -453,6 +453,11 @@ EXPERIMENT = {
         "return -shifted + 100 / (1",
         experiment.test_effective_robustness_is_zero_on_the_line_and_height_above_it,
     ),
+    "a prior that is left out of the choice": (
+        "else scores - prior for rule in RULES",
+        "else scores for rule in RULES",
+        experiment.test_scores_that_are_made_once_are_those_of_each_rule,
+    ),
     # what is read
     "pairs at the next look": (
         "return before + (pairs - before) * (level - low) / (value - low)",
@@ -514,7 +519,6 @@ def test_mistake_is_caught(source, mistake):
         test(mutant)
 
 
-@pytest.mark.slow
 def test_without_a_mistake_nothing_is_caught(source):
     for test in dict.fromkeys(test for _, _, test in [*MUTATIONS.values(), *EXPERIMENT.values()]):
         test(module_with(source, "def clip_loss(", "def clip_loss(", "no mistake"))

@@ -84,6 +84,7 @@ def test_features_and_gradients_equal_open_clips(clip, shape, quick):
         torch.testing.assert_close(grads[name], p.grad, atol=1e-5, rtol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_vit_b_32_equals_open_clips(clip):
     theirs = peer(*B32)
     mine = ours(clip, theirs, *B32)

@@ -2,80 +2,86 @@
 
 import hashlib
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from labutils import data, evaluation, models
-from press import technique
+from labutils import data
 from studies import pretrain_simclr as script
 
 FILE = script.ASSETS / f"{script.NAME}.npz"
 
 
-def network(seed, step, dtype=np.float32):
-    code = technique.load("simclrv2")
-    encoder = models.build(script.SETTINGS["model"], 1, 10, torch.Generator().manual_seed(seed))
-    head = code.ProjectionHead(64, script.SETTINGS["head"]["output"])
-    both = torch.nn.ModuleDict({"encoder": encoder, "head": head})
-    if step:
-        with np.load(FILE, allow_pickle=False) as arrays:
-            state = {
-                name: torch.from_numpy(arrays[f"{seed}/{step}/{name}"].astype(dtype))
-                for name in both.state_dict()
-                if f"{seed}/{step}/{name}" in arrays
-            }
-        report = both.load_state_dict(state, strict=False)
-        odd = [n for n in report.missing_keys if not n.endswith("num_batches_tracked")]
-        assert odd == ["encoder.classifier.weight", "encoder.classifier.bias"]
-    return both
+@pytest.fixture(scope="module")
+def code():
+    return script.experiment()
 
 
-def test_record_fits_the_file():
+def test_record_fits_the_file(code):
     record = json.loads(FILE.with_suffix(".json").read_text())
     content = FILE.read_bytes()
     assert record["sha256"] == hashlib.sha256(content).hexdigest()
-    assert record["bytes"] == len(content) < 5_000_000
-    assert record["settings"] == script.SETTINGS
-    assert record["snapshots"] == list(script.SNAPSHOTS)
-    assert [run["seed"] for run in record["runs"]] == list(script.SEEDS)
-    for run in record["runs"]:
-        assert run["losses"][-1] < run["losses"][0] - 1
+    assert record["bytes"] == len(content) < 3_000_000
+    assert record["settings"] == {name: getattr(code.S, name) for name in script.RECORDED}
+    assert {*record["cpu_seconds"]} == {*code.PRETRAININGS}
+    assert code.S.shipped == len(script.SEEDS) == len(record["cpu_seconds"]["head of 2"])
+    assert record["seeds"]["choosing rates"] == script.TUNING_SEED == code.TUNING_SEED
     assert (FILE.parent / f"{script.NAME}.LICENSE.txt").is_file()
 
 
-@pytest.mark.parametrize("seed", script.SEEDS)
-def test_pretrained_features_classify_better_than_untrained_ones(seed):
-    dataset = data.load("fashion-mnist-mini", num_validation=0, generator=torch.Generator())
+def test_networks_of_the_file_are_those_that_the_chapter_asks_for(code):
+    with np.load(FILE) as arrays:
+        kept = {tuple(name.split("/")[:2]) for name in arrays.files}
+    seeds = (*script.SEEDS, script.TUNING_SEED)
+    assert kept == {(str(seed), name) for seed in seeds for name in script.names(code, seed)}
+
+
+@pytest.mark.parametrize("seed", [*script.SEEDS, script.TUNING_SEED])
+def test_pretrained_features_classify_better_than_untrained_ones(code, seed):
+    mini = data.load("fashion-mnist-mini", num_validation=0, generator=torch.Generator())
+    state = code.shipped_states(seed, (1, 10))["width 16"]
     scores = []
-    for step in (0, script.SNAPSHOTS[-1]):
-        encoder = network(seed, step)["encoder"]
-        bank, test = (
-            evaluation.frozen_features(
-                encoder, split.images.float() / 255, function=encoder.features
-            )
-            for split in (dataset.train, dataset.test)
-        )
-        neighbours = KNeighborsClassifier(20, metric="cosine").fit(bank, dataset.train.labels)
-        scores.append(100 * neighbours.score(test, dataset.test.labels))
+    for pair in (
+        code.fresh_pair(seed, "width 16", (1, 10)),
+        code.pretrained_pair(state, "width 16", (1, 10)),
+    ):
+        bank, test = (code.features_of(pair, s.images, 0) for s in (mini.train, mini.test))
+        neighbours = KNeighborsClassifier(20, metric="cosine").fit(bank, mini.train.labels)
+        scores.append(100 * neighbours.score(test, mini.test.labels))
     assert scores[1] > scores[0] + 3
     assert scores[1] > 74
 
 
-def test_a_short_pretraining_writes_and_packs_its_snapshots(tmp_path, monkeypatch):
-    short = dict(script.SETTINGS, steps=4, batch_size=16)
-    monkeypatch.setattr(script, "SETTINGS", short)
-    monkeypatch.setattr(script, "SNAPSHOTS", (2, 4))
-    monkeypatch.setattr(script, "SEEDS", (0,))
+def test_a_stopped_pretraining_goes_on_and_is_packed(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def pretrain(seed, name, num_steps):
+        asked.append((seed, name, num_steps))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return {"0.conv1.weight": torch.full((1,), seed), "0.classifier.bias": torch.ones(1)}
+
+    code = types.SimpleNamespace(
+        PRETRAININGS={"width 2": {}, "width 4": {}, "crop only": {}}, pretrain=pretrain,
+        S=types.SimpleNamespace(**dict.fromkeys(script.RECORDED, 1)),
+    )  # fmt: skip
+    monkeypatch.setattr(script, "experiment", lambda root: code)
     monkeypatch.setattr(script, "ASSETS", tmp_path)
-    mini = data.load("fashion-mnist-mini", num_validation=0, generator=torch.Generator())
-    monkeypatch.setattr(script.data, "load", lambda *a, **k: mini)
-    script.pretrain(0, tmp_path)
-    record = script.pack(tmp_path)
-    assert record["snapshots"] == [2, 4]
+    monkeypatch.setattr(script, "SEEDS", (5,))
+    monkeypatch.setattr("sys.argv", ["pretrain_simclr", "--folder", str(tmp_path / "parts")])
+    with pytest.raises(KeyboardInterrupt):
+        script.main()
+    monkeypatch.setattr("sys.argv", [*sys.argv, "--seeds", "5"])
+    script.main()
+    assert "2 of 5 networks are still to come" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["pretrain_simclr", "--folder", str(tmp_path / "parts")])
+    script.main()
+    seeds = [(5, "width 2"), (5, "width 4"), (5, "crop only"), (5, "crop only")]
+    assert [job[:2] for job in asked] == [*seeds, (1000, "width 2"), (1000, "width 4")]
     with np.load(tmp_path / f"{script.NAME}.npz") as arrays:
-        first, second = (arrays[f"0/{step}/encoder.conv1.weight"] for step in (2, 4))
-    assert first.dtype == np.float16
-    assert not np.array_equal(first, second)
+        assert len(arrays.files) == 5  # no classifier
+        assert arrays["5/crop only/0.conv1.weight"].dtype == np.float16

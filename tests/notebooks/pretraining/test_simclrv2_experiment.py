@@ -7,6 +7,7 @@ them, by test_simclrv2_mutations.py.
 import math
 import types
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import nn
 from labutils import augment, data, evaluation, training
 from labutils.augment import strong
 from press import technique
+from studies import pretrain_simclr as script
 
 TAGS = ("technique", "experiment")
 
@@ -150,12 +152,45 @@ def test_a_label_draw_is_fixed_balanced_and_taken_from_training_images(experimen
 
 
 def test_the_draw_that_chooses_has_no_results(experiment):
-    seed, draw = experiment.TUNING_DRAW
-    assert seed in LAB.seeds  # of which there is a pretraining
-    assert draw >= max(small_settings().draws)
+    assert experiment.TUNING_SEED not in {*LAB.seeds, *range(200)}
+    task = experiment.task_of(experiment.TUNING_SEED, 0, 2)
+    assert task.number != experiment.task_of(0, 0, 2).number
 
 
 # --- pretraining ---------------------------------------------------------------------------------
+
+
+def at_small(experiment):
+    """Give the experiment the settings of `small`, to which the shipped networks belong."""
+    s = experiment.S
+    vars(s).update(technique.settings("simclrv2", "small"))
+    studies = {n: row for n, row in experiment.PRETRAININGS.items() if not n.startswith("width")}
+    rows = {f"width {w}": {"width": w} for w in s.widths}
+    rows |= {n: row | {"width": s.study_width} for n, row in studies.items()}
+    vars(experiment)["PRETRAININGS"] = rows
+    return experiment
+
+
+def test_every_seed_has_its_own_shipped_networks(experiment):
+    chapter = at_small(experiment)
+    first = [chapter.shipped_states(seed, (1, 10)) for seed in range(chapter.S.shipped)]
+    assert all([*states] == [*chapter.PRETRAININGS] for states in first)
+    choosing = chapter.shipped_states(chapter.TUNING_SEED, (1, 10))
+    assert [*choosing] == [f"width {w}" for w in chapter.S.widths]
+    stems = [s["width 16"]["0.conv1.weight"] for s in (*first, choosing)]
+    assert all(not torch.equal(a, b) for k, a in enumerate(stems) for b in stems[:k])
+    again = chapter.shipped_states(chapter.S.shipped + 1, (1, 10))  # further seeds take turns
+    assert torch.equal(again["width 16"]["0.conv1.weight"], stems[1])
+
+
+def test_shipped_networks_are_those_of_their_file(experiment):
+    chapter = at_small(experiment)
+    with np.load(script.ASSETS / f"{script.NAME}.npz") as arrays:
+        for name, state in chapter.shipped_states(4, (1, 10)).items():
+            pair = nn.ModuleList(chapter.pretrained_pair(state, name, (1, 10)))
+            for key, value in pair.state_dict().items():
+                if not key.endswith("num_batches_tracked") and "classifier" not in key:
+                    assert np.array_equal(value.numpy(), arrays[f"4/{name}/{key}"]), (name, key)
 
 
 def test_pretraining_follows_its_row_and_sees_no_label(experiment):
@@ -490,7 +525,7 @@ def test_tuning_trains_on_the_draw_that_chooses(experiment):
     states, chosen = states_of(experiment), dict.fromkeys(experiment.ARMS, 0.05)
     experiment.tune(["label only"], 4, states, chosen)
     experiment.run_draw(1, 1, 4, states, chosen)
-    assert asked == [(*experiment.TUNING_DRAW, 4), (1, 1, 4)]
+    assert asked == [(experiment.TUNING_SEED, 0, 4), (1, 1, 4)]
 
 
 def test_results_are_measured_on_test_images_alone(experiment):

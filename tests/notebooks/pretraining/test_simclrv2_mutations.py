@@ -131,9 +131,24 @@ EXPERIMENT = {
         experiment.test_a_label_draw_is_fixed_balanced_and_taken_from_training_images,
     ),
     "the draw that chooses has results": (
-        "TUNING_DRAW = lab.seeds[0], 1000",
-        "TUNING_DRAW = lab.seeds[0], 1",
+        "TUNING_SEED = 1000",
+        "TUNING_SEED = 1",
         experiment.test_the_draw_that_chooses_has_no_results,
+    ),
+    "one shipped network for all seeds": (
+        "else seed % S.shipped",
+        "else 0",
+        experiment.test_every_seed_has_its_own_shipped_networks,
+    ),
+    "rates chosen on the networks of a result": (
+        "number = seed if seed == TUNING_SEED else seed % S.shipped",
+        "number = seed % S.shipped",
+        experiment.test_every_seed_has_its_own_shipped_networks,
+    ),
+    "random heads behind shipped encoders": (
+        "kept = {k.removeprefix(start): k for k in arrays.files if k.startswith(start)}",
+        'kept = {k.removeprefix(start): k for k in arrays.files if k.startswith(start + "0")}',
+        experiment.test_shipped_networks_are_those_of_their_file,
     ),
     "every pretraining by the full recipe": (
         'PRETRAININGS[name].get("recipe", "crop and colour")',
@@ -343,7 +358,7 @@ EXPERIMENT = {
         experiment.test_results_are_measured_on_test_images_alone,
     ),
     "rates chosen on a draw of the results": (
-        "task_of(*TUNING_DRAW, per_class)",
+        "task_of(TUNING_SEED, 0, per_class)",
         "task_of(lab.seeds[0], 0, per_class)",
         experiment.test_tuning_trains_on_the_draw_that_chooses,
     ),
@@ -420,6 +435,7 @@ SURVIVORS = {
 
 IMPORTS = """
 from dataclasses import replace
+import importlib.resources
 import numpy as np
 import torch
 from labutils import augment, data, evaluation, models

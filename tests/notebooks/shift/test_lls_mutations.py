@@ -1,14 +1,10 @@
 """Plausible mistakes in the LLS chapter's technique and experiment, which a test must catch."""
 
-import inspect
-import linecache
 import sys
-import types
 from pathlib import Path
 
+import mutants
 import pytest
-
-from press import technique
 
 sys.path.insert(0, str(Path(__file__).parent))  # whatever the import mode of pytest
 import test_lls_experiment as experiment
@@ -124,8 +120,8 @@ MUTATIONS = {
         experiment.test_features_are_those_of_the_shipped_encoder_and_of_unit_length,
     ),
     "one encoder for all seeds": (
-        "{seed % 3}/5000",
-        "{0}/5000",
+        "{seed % 6}/width",
+        "{0}/width",
         experiment.test_features_are_those_of_the_shipped_encoder_and_of_unit_length,
     ),
     "more examples than promised in some domains": (
@@ -320,24 +316,12 @@ MUTATIONS = {
 
 @pytest.fixture(scope="module")
 def source():
-    """The technique and experiment cells and the imports that they need, as one text."""
-    tags = "technique", "experiment"
-    module = technique.load("lls", tags=tags, given=experiment.given())
-    assert inspect.getsource(module.compare)  # the text is there for tracebacks
-    return "".join(linecache.getlines(module.__file__))
-
-
-def mutant(text, name):
-    module = types.ModuleType(name)
-    vars(module).update(experiment.given())
-    exec(compile(text, name, "exec"), vars(module))
-    return module
+    return mutants.source_of("lls", ("technique", "experiment"))
 
 
 @pytest.mark.parametrize("mistake", MUTATIONS)
 def test_mistake_is_caught(source, mistake):
     right, wrong, test = MUTATIONS[mistake]
-    assert source.count(right) == 1, "the cell was rewritten: rewrite this mistake too"
-    module = mutant(source.replace(right, wrong), f"lls with {mistake}")
+    mutant = mutants.module_with(source, right, wrong, mistake, experiment.given())
     with pytest.raises((AssertionError, IndexError)):
-        test(module)
+        test(mutant)
