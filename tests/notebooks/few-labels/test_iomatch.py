@@ -28,7 +28,7 @@ CHOICE = (0.1, 0.3)  # rate, tau_p
 def small_settings():
     """Those of `smoke`, shorter, with numbers that differ where a mix-up could hide."""
     s = types.SimpleNamespace(**technique.settings("iomatch", "smoke"))
-    s.pool, s.labels, s.batch_sizes, s.num_steps = 200, (2, 3), (12, 18), 5
+    s.pool, s.labels, s.batch_sizes, s.num_steps = 200, (2, 3), (12, 18), 8
     s.rates, s.thresholds, s.cuts, s.num_seeds = (0.03, 0.1), (0.2, 0.3), (0.0, 0.25, 0.4), 2
     return s
 
@@ -242,8 +242,8 @@ def test_each_step_sees_distinct_images_and_each_labelled_one(lab):
         dataset = numbered_dataset()
         indices = torch.arange(12) + 100
         batches, weak, strong = lab.views(dataset.train.images, indices, 12, lab.lab.streams(3))
-    assert batches.sort(1).values.tolist() == [indices.tolist()] * 5
-    assert weak.shape == strong.shape == (5, 12, 1, 28, 28)
+    assert batches.sort(1).values.tolist() == [indices.tolist()] * 8
+    assert weak.shape == strong.shape == (8, 12, 1, 28, 28)
     assert torch.equal(weak[:, :, 0, 0, 0].long(), batches)
     assert torch.equal(255 - strong[:, :, 0, 0, 0].long(), batches)
 
@@ -459,7 +459,7 @@ def test_the_network_has_the_moving_average_of_its_weights(lab):
         patch.setattr(lab.training, "train", train)
         found = lab.fit(draw, "IOMatch", CHOICE)
     for weight in seen:
-        mean += 0.01 * (weight - mean)
+        mean += 5 / 8 * (weight - mean)
     torch.testing.assert_close(found.encoder.hidden.weight.detach(), mean)
     assert not torch.allclose(mean, seen[-1])
     assert not found.training
@@ -467,8 +467,8 @@ def test_the_network_has_the_moving_average_of_its_weights(lab):
 
 def test_the_rate_falls_as_fixmatchs(lab):
     schedule = handed_to_train(lab, "FixMatch")["schedule"]
-    expected = [0.1 * math.cos(7 * math.pi * k / 80) for k in range(5)]
-    assert [schedule(k) for k in range(5)] == pytest.approx(expected)
+    expected = [0.1 * math.cos(7 * math.pi * k / 128) for k in range(8)]
+    assert [schedule(k) for k in range(8)] == pytest.approx(expected)
 
 
 # --- what is measured -----------------------------------------------------------------------------
