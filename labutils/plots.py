@@ -25,7 +25,8 @@ def use_style() -> None:
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     set_matplotlib_formats("svg", dpi=200)  # of what is drawn as pixels
-    plt.style.use(Path(__file__).parent / "assets" / "book.mplstyle")
+    ground = {"legend.frameon": True, "legend.framealpha": 0.8, "legend.edgecolor": "none"}
+    plt.style.use([Path(__file__).parent / "assets" / "book.mplstyle", ground])  # words on curves
 
 
 def mean_line(ax, x, samples, **style) -> None:
@@ -50,7 +51,7 @@ def points(ax, x, y, **style):
 
 
 def image_grid(images, titles=None, columns=10, scale=0.7):
-    """Figure of images (N, C, H, W), uint8 or float in [0, 1], in rows of `columns`."""
+    """Figure of images (N, C, H, W), uint8 or float in [0, 1], pixel by pixel, `columns` a row."""
     rows = -(-len(images) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(columns * scale, rows * scale), squeeze=False)
     for ax in axes.flat:
@@ -59,7 +60,6 @@ def image_grid(images, titles=None, columns=10, scale=0.7):
         picture = image.permute(1, 2, 0).cpu().numpy()
         picture = picture if picture.shape[2] == 3 else picture[..., 0]
         top = 255 if picture.dtype == np.uint8 else 1  # a dark image is shown dark
-        # its own pixels: fewer bytes
         ax.imshow(picture, cmap="gray_r", interpolation="none", vmin=0, vmax=top)
         if titles is not None:
             ax.set_title(titles[k], fontsize=8)

@@ -15,8 +15,7 @@ from press import notebooks, outputs
 
 FILE, TOC = "book/catalogue.yml", "_toc.yml"
 BIBLIOGRAPHIES = ("book/references.bib", "book/field-map.bib")
-KINDS = ("chapter", "lab", "reading")
-UNIQUE = ("slug", "short", "key")
+KINDS, UNIQUE = ("chapter", "lab", "reading"), ("slug", "short", "key")
 
 
 class CatalogueError(notebooks.NotebookError):
@@ -42,6 +41,7 @@ class Paper:
     docname: str
     heading: str | None
     figure: str | None = None
+    learned: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def load(root) -> Catalogue:
     for theme, rows in themes:
         theme.papers.extend(_paper(row, theme.slug, entries, headings) for row in rows)
     for docname in headings:  # those that no row has taken
-        _, theme, slug = docname.split("/")
+        theme, slug = docname.split("/")[1:]
         raise CatalogueError(
             f"{docname}.ipynb has no row of kind chapter or lab under {theme} in {FILE}; add there"
             f"\n  - {{slug: {slug}, short: NAME, key: KEY, kind: lab, near: CHAPTER, idea: IDEA}}"
@@ -122,13 +122,14 @@ def _check(rows, entries) -> None:
         "near": (_any(chapters), f"one of the chapters {', '.join(chapters)}"),
         "idea": (r".{1,120}(?<!\.)", "a line of at most 120 letters without a full stop"),
         "figure": (r".*\S.*", "the name of a figure in the notebook"),
+        "learned": (r".{1,250}\.", "a sentence of at most 250 letters"),
     }
     for row in rows:
         place = f"{FILE}, row {row.get('slug')!r}"
         if odd := set(row) - set(expected):
             known = ", ".join(expected)
             raise CatalogueError(f"{place}: {odd.pop()} is unknown; known are {known}")
-        for name in [name for name in expected if name != "figure" or name in row]:
+        for name in [name for name in expected if name in row or name not in ("figure", "learned")]:
             value, (pattern, words) = row.get(name), expected[name]
             once = name not in UNIQUE or [other.get(name) for other in rows].count(value) == 1
             if not (isinstance(value, str) and re.fullmatch(pattern, value) and once):

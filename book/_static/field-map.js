@@ -13,6 +13,7 @@
   const texts = uFuzzy.latinize(papers.map(paper => paper.text));
   const fuzzy = new uFuzzy({ intraMode: 1 });
 
+  const names = ["words", "kind", "near"];
   function show() {
     const words = uFuzzy.latinize([form.words.value])[0].trim();
     const found = words ? new Set(fuzzy.search(texts, words, 5)[0]) : null;
@@ -29,11 +30,13 @@
     for (const theme of themes)
       theme.hidden = !theme.querySelector("li.paper:not([hidden])");
     form.querySelector("[role=status]").textContent = `${count} of ${papers.length} papers`;
+    remember(form, names);
   }
 
   form.addEventListener("input", show);
   form.addEventListener("reset", () => setTimeout(show));
   form.addEventListener("submit", event => event.preventDefault());
   form.hidden = false;
+  recall(form, names);
   show(); // a browser may keep what was typed before the page was loaded again
 })();

@@ -19,6 +19,10 @@
         throwOnError: false, // a formula that fails shows in red, and a test finds it
       });
       if (number) element.append(number);
+      // A formula that is a little too wide gets smaller; what is wider still scrolls.
+      const shown = element.querySelector(":scope > .katex-display");
+      const share = shown ? shown.clientWidth / shown.scrollWidth : 1;
+      if (share < 1) shown.style.fontSize = `${Math.max(share - 0.01, 0.74)}em`;
     }
   });
 })();

@@ -5,6 +5,7 @@
     .replaceAll("−", "-").replaceAll(",", ""));
   // What a column is sorted by: the first number in it, or its words.
   const numeric = new Set(["Paper", "Ours", "p"]);
+  const VERDICTS = ["reproduced", "not reproduced", "inconclusive", "not judged"];
 
   for (const table of document.querySelectorAll("table.records")) {
     const body = table.tBodies[0];
@@ -21,7 +22,8 @@
         head.setAttribute("aria-sort", down ? "descending" : "ascending");
         const keys = new Map([...body.rows].map(row => {
           const text = row.cells[column].textContent.trim();
-          return [row, numeric.has(name) ? number(text) : text];
+          const rank = VERDICTS.findIndex(verdict => text.slice(2).startsWith(verdict));
+          return [row, numeric.has(name) ? number(text) : name === "Verdict" ? rank : text];
         }));
         const missing = key => key === "" || Number.isNaN(key);
         const rows = [...body.rows].sort((first, second) => {
@@ -50,6 +52,7 @@
   if (!form) return;
   const rows = [...document.querySelector("table.claims-table").tBodies[0].rows];
   const wanted = (control, text) => !control?.value || text.trim() === control.value;
+  const names = ["words", "notebook", "source", "verdict"].filter(name => form[name]);
   function show() {
     const words = form.words.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
@@ -63,12 +66,22 @@
       count += !row.hidden;
     }
     form.querySelector("[role=status]").textContent = `${count} of ${rows.length} claims`;
+    remember(form, names);
   }
   form.addEventListener("input", show);
   form.addEventListener("reset", () => setTimeout(show));
   form.addEventListener("submit", event => event.preventDefault());
   form.hidden = false;
+  recall(form, names);
   show();
   // A claim that a link asks for must not be hidden.
-  addEventListener("hashchange", () => { form.reset(); });
+  function reveal() {
+    const claim = document.getElementById(decodeURIComponent(location.hash.slice(1)))?.closest("tr");
+    if (!claim?.hidden) return;
+    for (const name of names) form[name].value = "";
+    show();
+    claim.scrollIntoView();
+  }
+  reveal();
+  addEventListener("hashchange", reveal);
 })();

@@ -4,7 +4,6 @@ All read the catalogue, the records and the notebooks when the site is built.
 """
 
 import base64
-import posixpath
 import re
 from collections import Counter
 from functools import cache
@@ -51,7 +50,21 @@ class BookDirective(TemplateDirective):
             "colab": self.colab(paper),
             "runs": records.runs(self.root, paper),
             "profiles": PROFILES if paper.kind == "chapter" else PROFILES[:1],
+            "minutes": reading_minutes(notebook(self.root, paper)),
+            "learned": self.learned(paper),
         }
+
+    def learned(self, paper):
+        """What a chapter taught: the catalogue's sentence with the numbers of the record."""
+        run = records.shown(self.root, paper.docname)
+        if not (paper.learned and run):
+            return None
+        values = {name: number["value"] for name, number in run.record.numbers.items()}
+        try:
+            return paper.learned.format_map(values)
+        except KeyError as missing:
+            place = f"{catalogue.FILE}, row {paper.slug!r}"
+            raise self.error(f"{place}: learned names {missing}, no number of its record") from None
 
     def colab(self, paper):
         theme = self.config.html_theme_options
@@ -71,50 +84,42 @@ class ChapterBadges(BookDirective):
         paper = self.paper()
         has_sheet = paper.kind == "chapter"
         sheet = self.link(CHEAT_SHEETS, f"#{nodes.make_id(paper.short)}") if has_sheet else None
-        minutes = reading_minutes(notebook(self.root, paper))
-        return self.render("badges.html", sheet=sheet, minutes=minutes, **self.facts(paper))
-
-
-class ChapterLine(BookDirective):
-    """Paper and chapter that a cheat sheet belongs to."""
-
-    required_arguments = 1
-
-    def content_nodes(self):
-        return self.render("chapter-line.html", paper=self.paper())
+        return self.render("badges.html", sheet=sheet, **self.facts(paper))
 
 
 class ChapterCards(BookDirective):
-    """A card for each chapter, and a line of links to the labs of each theme."""
+    """A card for each chapter, and the labs of each theme. Argument: the chapter to begin with."""
+
+    optional_arguments = 1
 
     def content_nodes(self):
-        chapters = [paper for paper in self.catalogue.papers if paper.kind == "chapter"]
-        cards = [self.facts(paper) | {"figure": self.figure(paper)} for paper in chapters]
+        first = self.facts(self.paper()) if self.arguments else None
+        cards = [
+            self.facts(paper) | {"figure": key_figure(self.root, paper)}
+            for paper in self.catalogue.papers
+            if paper.kind == "chapter"
+        ]
         labs = [
             (theme, [paper for paper in theme.notebooks if paper.kind == "lab"])
             for theme in self.catalogue.themes
         ]
-        return self.render("cards.html", cards=cards, labs=[line for line in labs if line[1]])
-
-    def figure(self, paper):
-        """Address, text and anchor of a chapter's key figure, seen from this page."""
-        found = key_figure(self.root, paper)
-        folder = posixpath.dirname(self.env.docname) or "."
-        return found and found | {"source": posixpath.relpath(f"_images/{found['file']}", folder)}
+        labs = [line for line in labs if line[1]]
+        return self.render("cards.html", cards=cards, labs=labs, first=first)
 
 
 class VerdictStrip(BookDirective):
-    """The papers' claims of all fresh runs, counted by verdict; our own apart."""
+    """The papers' statements in all fresh runs, counted by verdict; our own apart."""
 
     def content_nodes(self):
         runs = records.all_runs(self.root)
         fresh = [run for run in runs if not run.stale]
-        counts = {source: sum((Counter(run.counts(source)) for run in fresh), Counter())
-                  for source in ("paper", "ours")}  # fmt: skip
+        counts = sum((Counter(run.statements()) for run in fresh), Counter())
+        claims = Counter(claim.source for run in fresh for claim in run.record.claims)
         return self.render(
             "strip.html",
-            counts=records.count(counts["paper"].elements()),
-            ours=counts["ours"].total(),
+            counts=records.count(counts.elements()),
+            claims=claims["paper"],
+            ours=claims["ours"],
             papers=len({run.paper.slug for run in fresh}),
             stale=sum(len(run.record.claims) for run in runs if run.stale),
         )
@@ -198,7 +203,6 @@ def open_catalogue(app, config):
 def setup(app):
     app.add_directive("chapter-badges", ChapterBadges)
     app.add_directive("chapter-cards", ChapterCards)
-    app.add_directive("chapter-line", ChapterLine)
     app.add_directive("theme", Theme)
     app.add_directive("verdict-strip", VerdictStrip)
     app.connect("config-inited", open_catalogue)

@@ -1,13 +1,17 @@
-"""What stands on every page: where it comes from. And the page for addresses that do not exist."""
+"""What stands on every page, what machines read of it, and the page for wrong addresses."""
 
 import subprocess
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from urllib.parse import urljoin, urlparse
+
+import yaml
+from docutils import nodes
 
 from labutils import __version__
 from press.site import records
-from press.site.templates import environment
+from press.site.templates import TemplateDirective, environment
 
 
 @cache
@@ -21,14 +25,67 @@ def version(root):
     return words
 
 
-def add_provenance(app, pagename, templatename, context, doctree):
-    """Say at the end of a page which book it is from, and where its results were computed."""
-    if doctree is not None:
-        root = Path(app.srcdir)
-        context["body"] += environment(root).get_template("provenance.html").render(
-            version=version(root), run=records.shown(root, pagename),
-            notebook=pagename.startswith("notebooks/"),
+class FromRepository(TemplateDirective):
+    """cite: who wrote the book, and how to cite it (CITATION.cff). clone: how to get it."""
+
+    required_arguments = 1
+
+    def content_nodes(self):
+        theme = self.config.html_theme_options
+        return self.render(
+            f"{self.arguments[0]}.html", version=version(self.root), year=self.config.copyright,
+            citation=yaml.safe_load((self.root / "CITATION.cff").read_text("utf-8")),
+            address=theme["repository_url"], branch=theme["repository_branch"],
         )  # fmt: skip
+
+
+def add_page_facts(app, pagename, templatename, context, doctree):
+    """Describe a page to machines; say at its end where it and its results come from."""
+    if doctree is None:
+        return
+    root, own = Path(app.srcdir), environment(Path(app.srcdir))
+    notebook = pagename.startswith("notebooks/")
+    if pagename == app.config.root_doc:
+        context["docstitle"] = None  # the book's title, once
+    context["metatags"] = context.get("metatags", "") + own.get_template("meta.html").render(
+        title=context["title"], description=description(doctree), book=app.config.html_title,
+        notebook=notebook, first=pagename == app.config.root_doc, url=context.get("pageurl"),
+        base=app.config.html_baseurl, version=__version__, author=app.config.author,
+    )  # fmt: skip
+    context["body"] += own.get_template("provenance.html").render(
+        version=version(root), run=records.shown(root, pagename), notebook=notebook
+    )
+
+
+def description(doctree):
+    """The first 200 letters, in whole words, of the first paragraph that has at least 60."""
+    texts = (" ".join(p.astext().split()) for p in doctree.findall(nodes.paragraph))
+    text = next((text for text in texts if len(text) >= 60), "").removeprefix("Idea. ")
+    return text if len(text) <= 200 else text[:200].rpartition(" ")[0] + " …"
+
+
+def number_by_page(app, env):
+    """Count figures, equations, algorithms and exercises from 1 on each page."""
+    for numbers in env.toc_fignumbers.values():
+        for places in numbers.values():
+            ordered = sorted(places, key=places.get)
+            places.update({name: (n,) for n, name in enumerate(ordered, 1)})
+    return []  # no page to be written anew
+
+
+def public_address(app, config):
+    """Where the site is published, unless _config.yml says it: on the repository's own pages."""
+    owner, _, name = urlparse(config.html_theme_options["repository_url"]).path[1:].partition("/")
+    config.html_baseurl = config.html_baseurl or f"https://{owner}.github.io/{name}/"
+
+
+def write_sitemap(app, exception):
+    if not exception and app.builder.format == "html":
+        pages = sorted(map(app.builder.get_target_uri, app.env.found_docs))
+        text = environment(Path(app.srcdir)).get_template("sitemap.xml").render(
+            addresses=[urljoin(app.config.html_baseurl, page) for page in pages]
+        )  # fmt: skip
+        (Path(app.outdir) / "sitemap.xml").write_text(text, "utf-8")
 
 
 def not_found_page(app):
@@ -40,6 +97,10 @@ def not_found_page(app):
 
 
 def setup(app):
-    app.connect("html-page-context", add_provenance)
+    app.add_directive("from-repository", FromRepository)
+    app.connect("config-inited", public_address)
+    app.connect("env-get-updated", number_by_page, priority=900)  # after they were counted
+    app.connect("html-page-context", add_page_facts)
     app.connect("html-collect-pages", not_found_page)
+    app.connect("build-finished", write_sitemap)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ from press import catalogue, staleness
 from press.records import read_history, read_record, replications
 
 PROFILES = ("small", "full")  # smoke runs prove nothing about claims
+SETTING = re.compile(r"\(.*?\)|\d[\d.,]*")  # what tells apart the settings of one statement
+MIXED = "mixed"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,15 @@ class Run:
     def counts(self, source):
         """{verdict: number} of the claims of a source, without verdicts that do not occur."""
         return count(self.verdicts[c.id].verdict for c in self.record.claims if c.source == source)
+
+    def statements(self):
+        """{verdict: number} of the paper's statements: one in several settings counts once."""
+        found = defaultdict(set)
+        for claim in self.record.claims:
+            if claim.source == "paper":
+                family = SETTING.sub("", claim.statement)
+                found[family].add(self.verdicts[claim.id].verdict)
+        return count(verdicts.pop() if len(verdicts) == 1 else MIXED for verdicts in found.values())
 
     def elsewhere(self, claim):
         """[(device, verdict), ...] of a claim, one for each replication."""
@@ -87,9 +99,9 @@ def superseded(root, paper):
 
 
 def count(verdicts):
-    """{verdict: number}, in the order of VERDICTS, without those that do not occur."""
+    """{verdict: number} in the order of VERDICTS, then mixed; without those that do not occur."""
     counts = Counter(verdicts)
-    return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
+    return {verdict: counts[verdict] for verdict in (*VERDICTS, MIXED) if counts[verdict]}
 
 
 # --- downloads -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from press.site import records
 from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
 
-ASKED = {"greater": "more than {m}", "less": "less than −{m}", "equivalent": "within ±{m}"}
+ASKED = {"greater": "more than {}", "less": "less than {}", "equivalent": "within ±{}"}
 
 
 class Scoreboard(TemplateDirective):
@@ -43,22 +43,21 @@ class Scoreboard(TemplateDirective):
 
 
 class Superseded(TemplateDirective):
-    """The runs whose records were replaced, and what is different now."""
+    """The runs whose records were replaced, with the verdicts that they gave."""
 
     def content_nodes(self):
-        rows = []
-        for _, paper in records.notebooks(self.root):
-            now = records.runs(self.root, paper)
-            for old in records.superseded(self.root, paper):
-                counts = records.count(claim["verdict"] for claim in old.claims)
-                changes = differences(old.claims, now.get(old.profile))
-                rows.append((paper, old, counts, *changes))
+        rows = [
+            (paper, old, records.count(claim["verdict"] for claim in old.claims))
+            for _, paper in records.notebooks(self.root)
+            for old in records.superseded(self.root, paper)
+        ]
         return self.render("superseded.html", rows=rows)
 
 
 def asked(claim):
     """What the claim demands of the difference."""
-    return ASKED[claim.direction].format(m=f"{claim.margin:g}").replace("−0", "0")
+    bound = (-claim.margin if claim.direction == "less" else claim.margin) + 0.0  # no minus zero
+    return ASKED[claim.direction].format(f"{bound:g}").replace("-", "−")
 
 
 def measured(claim):
@@ -82,25 +81,6 @@ def marks(claim):
     ]
 
 
-def differences(before, run):
-    """(what became of each old claim, the largest change of a difference in points or None)."""
-    now = {claim.id: claim for claim in run.record.claims} if run else {}
-    changes, moved = [], []
-    for claim in before:
-        name, was, interval = claim["id"], claim["verdict"], claim["difference"]
-        if name not in now:
-            changes.append(f"{name}: {was}; no longer claimed")
-            continue
-        verdict, difference = run.verdicts[name].verdict, now[name].difference
-        if verdict != was:
-            changes.append(f"{name}: {was} before, {verdict} now")
-        if claim["unit"] == "points" and interval and difference:
-            moved.append(abs(interval["mean"] - difference.mean))
-    old = {claim["id"] for claim in before}
-    changes += [f"{name}: new" for name in now if name not in old]
-    return changes, max(moved, default=None)
-
-
 def link_claims(app, doctree, docname):
     """Link a notebook's table of claims to that of its theme, and give it an anchor."""
     cells = [c for c in doctree.findall(nodes.container) if "tag_claims" in c["classes"]]
@@ -119,15 +99,9 @@ def link_claims(app, doctree, docname):
         raw.replace_self(nodes.raw(text, text, **raw.attributes))
 
 
-def add_script(app, pagename, templatename, context, doctree):
-    if 'class="table records' in context.get("body", ""):
-        app.add_js_file("scoreboard.js", loading_method="defer")
-
-
 def setup(app):
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("superseded", Superseded)
     app.connect("doctree-resolved", link_claims)
-    app.connect("html-page-context", add_script)
     app.connect("build-finished", records.write_downloads)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

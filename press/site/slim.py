@@ -102,12 +102,14 @@ SEARCH = re.compile(
 )
 # A list whose items are not of the role listitem; the items' own role is out of date as well.
 LIST_ROLES = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
-# The arrow that folds a theme's notebooks in the navigation has no name in the theme.
-ARROW = (
-    '<summary><span class="toctree-toggle"',
-    '<summary aria-label="Notebooks"><span class="toctree-toggle"',
-)
+# pandas gives the name of the rows a header row of its own; it fits into the first cell above.
+ROW_NAME = re.compile(
+    r"(<tr[^>]*>\s*<th)>[^<]*</th>((?:(?!</tr>).)*</tr>)\s*"
+    r"<tr>\s*<th>([^<]+)</th>(?:\s*<th></th>)+\s*</tr>(?=\s*</thead>)", re.DOTALL
+)  # fmt: skip
 PICTURE = re.compile(r'<img (?![^>]*loading=)([^>]*src="([^"]*_images/[^"]*)"[^>]*?)\s*/?>')
+# pandas repeats its style and indents every cell.
+TABLE = re.compile(r"<style scoped>[^<]*</style>\s*(<table.*?</table>)", re.DOTALL)
 
 
 def slim_pages(folder):
@@ -115,9 +117,13 @@ def slim_pages(folder):
     texts = []
     for file in sorted(folder.rglob("*.html")):
         old = text = file.read_text("utf-8")
-        text = LIST_ROLES.sub("", DRAWN_ICONS.sub("", text)).replace(*ARROW)
+        text = LIST_ROLES.sub("", DRAWN_ICONS.sub("", text))
         if file != folder / "search.html":
             text = SEARCH.sub("", text)
+        head, article, rest = text.partition("<article")
+        text = re.sub(r"\n\s+", "\n", head) + article + rest
+        text = TABLE.sub(lambda match: re.sub(r">\s+<", "><", match[1]), text)
+        text = ROW_NAME.sub(r'\1 class="row-name">\3</th>\2', text)
         text = PICTURE.sub(lambda m, page=file: lazy(m, page), text)
         if text != old:
             file.write_text(text, "utf-8")

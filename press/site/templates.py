@@ -1,5 +1,6 @@
 """Directives whose content is a Jinja2 template of book/_templates, and what templates can use."""
 
+import posixpath
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
@@ -63,5 +64,7 @@ class TemplateDirective(SphinxDirective):
 
     def render(self, template, **values):
         """The template as the nodes of a directive."""
-        filled = environment(self.root).get_template(template).render(link=self.link, **values)
+        top = posixpath.relpath(".", posixpath.dirname(self.env.docname) or ".")
+        found = environment(self.root).get_template(template)
+        filled = found.render(link=self.link, top=top, **values)
         return [nodes.raw("", filled, format="html")]

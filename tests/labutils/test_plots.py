@@ -82,3 +82,11 @@ def test_images_are_shown_with_their_own_pixels_and_range(channels):
         assert image.get_array().shape == ((4, 4) if channels == 1 else (4, 4, 3))
     assert plots.image_grid(dark / 255).axes[0].images[0].get_clim() == (0, 1)
     plt.close("all")
+
+
+def test_no_curve_runs_through_the_words_of_a_legend(ax):
+    ax.plot([0, 1], label="a curve")
+    frame = ax.legend().get_frame()
+    assert frame.get_visible()
+    assert 0.7 < frame.get_alpha() < 1
+    assert frame.get_edgecolor()[3] == 0

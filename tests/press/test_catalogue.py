@@ -103,6 +103,7 @@ def test_notebooks_are_read_in_the_order_of_the_catalogue(book):
         ("idea: look twice", "idea: look twice.", "idea is 'look twice.'; expected .* full stop"),
         ("idea: look twice", f"idea: {'a' * 121}", "expected a line of at most 120 letters"),
         ("figure: fig-a", "figure: 3", "row 'first': figure is 3; expected the name of a figure"),
+        ("figure: fig-a", "learned: no stop", "expected a sentence of at most 250 letters"),
         ("idea: look twice", "idea: look, colour: red", "colour is unknown; known are"),
         ("papers:", "rows:", "KeyError.'papers'.; expected themes with slug, title, question"),
         ("question: What do pictures teach?", "", "KeyError.'question'"),

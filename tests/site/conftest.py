@@ -116,6 +116,24 @@ FACTS = """async () => {
     images: all('img').map(e => ({src: e.src, alt: e.getAttribute('alt'), width: e.naturalWidth})),
     drawings: all('article svg[role=img]:not([aria-hidden=true])').map(e => e.ariaLabel),
     pictures: pictures,
+    shapes: all('article img').filter(
+        e => e.clientWidth && getComputedStyle(e).objectFit === 'fill')
+      .map(e => [e.src, e.clientWidth / e.clientHeight, e.naturalWidth / e.naturalHeight]),
+    cut: all('div.math > .katex-display').filter(e => e.scrollWidth > e.clientWidth + 1)
+      .map(e => e.textContent),
+    numbers: all('figcaption .caption-number, .eqno, .proof-title .caption-number, ' +
+      '.exercise > .admonition-title .caption-number').map(e => e.textContent.trim()),
+    tight: all('.cell_output table.dataframe td').filter(e => {
+      const look = getComputedStyle(e);
+      return parseFloat(look.paddingRight) < 8 || !look.fontVariantNumeric.includes('tabular');
+    }).length,
+    named: all('.cell_output table.dataframe thead tr:last-child').filter(e =>
+      e.previousElementSibling && [...e.cells].slice(1).every(c => !c.textContent.trim()))
+      .map(e => e.textContent.trim()),
+    meta: Object.fromEntries(all('meta[name=description], meta[property]').map(
+      e => [e.name || e.getAttribute('property'), e.content])),
+    canonical: document.querySelector('link[rel=canonical]')?.href,
+    linked: all('script[type="application/ld+json"]').map(e => JSON.parse(e.textContent)),
     terms: all('article a.term').map(e => ({href: e.getAttribute('href'), title: e.title})),
     misplaced: all('h1 a.term, h2 a.term, pre a.term, code a.term, figcaption a.term, ' +
       'table a.term, aside a.term').map(e => e.outerHTML),

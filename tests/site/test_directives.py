@@ -56,7 +56,7 @@ PAGES = {
 def claim(number, source="paper", direction="greater", values=HOLDS):
     paper = {"value": 15.1, "unit": "points", "source": "Figure 3"} if number else None
     return Claim(
-        f"claim-{number}", f"Statement number {number} at 1 %", source, False, "Section 4",
+        f"claim-{number}", f"Statement {'abcde'[number]} at 1 %", source, False, "Section 4",
         ["first", "second"], direction, 0.0, "points", values, paper,
     )  # fmt: skip
 
@@ -156,7 +156,9 @@ def test_fresh_record_counts_the_claims_of_the_paper_and_apart_our_own(states):
         assert "stale" not in shown.partition("Claims")[0], name
     for name in ("index", "chapter"):
         assert "7 min" in text(pages[name])
-    assert "4 claims of 1 paper put to the test" in text(pages["index"])
+    shown = text(pages["index"])
+    assert "4 statements of 1 paper , tested at laptop scale in 4 settings" in shown
+    assert "1 comparison of our own is counted apart" in shown
 
 
 def test_numbers_of_a_fresh_record(states):

@@ -202,30 +202,6 @@ def test_titles_lead_to_their_references(open_map, papers, bibliographies):
     assert page.locator("div.citation").count() == len(papers)
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_picture_has_words_and_its_labels_fit(open_map, papers, width):
-    page = open_map(viewport={"width": width, "height": 740})
-    picture = page.locator(".map-figure svg")
-    label = picture.get_attribute("aria-label")
-    for near, total in Counter(paper.near for paper in papers).items():
-        assert f" has {total} papers" in label, near
-    boxes = picture.evaluate(
-        """svg => [svg, ...svg.querySelectorAll('text')].map(e => {
-             const box = e.getBoundingClientRect();
-             return [box.left, box.right, box.top, box.bottom];
-           })"""
-    )
-    (left, right, top, bottom), *labels = boxes
-    for box in labels:
-        assert left <= box[0] < box[1] <= right
-        assert top <= box[2] < box[3] <= bottom
-    size = picture.evaluate(
-        "svg => parseFloat(getComputedStyle(svg.querySelector('text')).fontSize)"
-        " * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width"
-    )
-    assert size > 11.5, "labels are too small to read"
-
-
 def test_only_the_map_loads_its_scripts(pages, site):
     script = re.compile(r"<script[^>]*uFuzzy")
     with_library = [name for name in pages if script.search((site / name).read_text("utf-8"))]

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 import pytest
+import yaml
 from building import ROOT
 
 from press import catalogue
@@ -71,19 +72,25 @@ def test_theme_leads_to_its_notebooks_and_names_those_to_come(at, themes):
 
 def test_landing_page_counts_the_papers_claims_of_all_fresh_runs_and_ours_apart(at):
     fresh = [run for run in records.all_runs(ROOT) if not run.stale]
-    counts, ours = Counter(), 0
+    families, claims, ours = {}, 0, 0
     for run in fresh:
         for claim in run.record.claims:
             if claim.source == "paper":
-                counts[run.record.verdicts()[claim.id].verdict] += 1
+                words = re.sub(r"\(.*?\)|\d[\d.,]*", "", claim.statement)
+                verdict = run.record.verdicts()[claim.id].verdict
+                families.setdefault((run.paper.slug, words), set()).add(verdict)
+                claims += 1
             else:
                 ours += 1
+    counts = Counter(v.pop() if len(v) == 1 else "mixed" for v in families.values())
+    assert counts.total() <= claims
     stale = sum(len(run.record.claims) for run in records.all_runs(ROOT) if run.stale)
     line = at("book/index").locator(".verdict-line").inner_text()
     for verdict, number in counts.items():
         assert f"{number} {verdict}" in line
-    assert f"{counts.total() if fresh else stale} claims" in line
-    assert (f"and {ours} of our own" in line) == bool(ours)
+    assert (f"{counts.total()} statements" if fresh else f"{stale} claims") in line
+    assert not fresh or f"in {claims} settings" in line
+    assert (f"{ours} comparisons of our own are counted apart" in line) == bool(ours)
     assert ("has changed since" in line or "are stale" in line) == bool(stale)
 
 
@@ -99,7 +106,41 @@ def test_every_chapter_has_a_card_and_all_fit_on_one_screen(at):
         assert card.locator(".card-title").inner_text() == paper.heading
         assert card.locator(".card-figure img").evaluate("e => e.decode().then(() => 1)") == 1
         assert card.get_by_role("link", name="Run in Colab").count() == 1
-        assert re.search(r"small: .+; full: .+", card.locator(".card-times").inner_text())
+        times = card.locator(".card-times").inner_text()
+        assert re.search(r"\d+ min to read, .+ to run on a (CPU|GPU)", times)
+        shown = card.locator(".card-idea").inner_text().replace("\xa0", " ")
+        values = records.shown(ROOT, paper.docname).record.numbers
+        assert shown == paper.learned.format_map({n: v["value"] for n, v in values.items()})
+
+
+def test_first_screen_says_for_whom_and_where_to_begin(at):
+    page = at("book/index")
+    assert "know PyTorch and have trained a classifier" in page.locator("article").inner_text()
+    start = page.locator("a.start-button")
+    assert re.fullmatch(r"Start with RS2, \d+ minutes", start.inner_text())
+    box = start.bounding_box()
+    assert box["y"] + box["height"] < CARDS["height"] / 2
+    minutes = re.search(r"\d+", start.inner_text().partition(",")[2])[0]
+    start.click()
+    page.wait_for_url("**/notebooks/choosing-data/rs2.html")
+    assert f"about {minutes} min to read" in page.locator(".chapter-badges").inner_text()
+
+
+def test_first_page_says_who_wrote_it_and_how_to_cite_it(at):
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    words = at("book/index").locator("#authors-version-citation").inner_text()
+    for part in (citation["authors"][0]["name"], f"Version {citation['version']}", "CC BY 4.0"):
+        assert part in words
+    assert f"title   = {{{citation['title']}}}" in words
+
+
+def test_how_to_use_reads_before_it_runs_and_names_the_clone(at, config):
+    page = at("book/how-to-use")
+    heads = page.locator("article h2").all_inner_texts()
+    assert heads[1].startswith("How to read a chapter")
+    assert f"git clone --branch {config['repository']['branch']} {config['repository']['url']}" in (
+        page.locator("article").inner_text()
+    )
 
 
 def test_every_lab_is_linked_from_the_landing_page_under_its_theme(at, themes):

@@ -1,12 +1,16 @@
 """Every page of the built site in a real browser."""
 
+import functools
+import http.server
 import io
 import re
+import threading
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 import pytest
 from building import ROOT
+from conftest import Quiet
 from fontTools.ttLib import TTFont
 from PIL import Image
 
@@ -361,15 +365,164 @@ def test_wrong_address_shows_a_page_that_helps(browser, address):
     page.close()
 
 
+def test_wrong_address_below_a_folder_finds_where_the_book_begins(browser, site, tmp_path):
+    """A host may show the book at any depth; its page for wrong addresses is that of the book."""
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/place").symlink_to(site)
+    (tmp_path / "404.html").symlink_to(site / "404.html")
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        base = f"http://127.0.0.1:{server.server_port}/some/place"
+        page.goto(f"{base}/notebooks/nothing.html", wait_until="networkidle")
+        look = "getComputedStyle(document.querySelector('.bd-main')).display"
+        assert page.evaluate(look) == "flex"
+        page.get_by_role("link", name="scoreboard", exact=True).click()
+        page.wait_for_url(f"{base}/book/scoreboard.html")
+        page.close()
+        server.shutdown()
+
+
 def test_cheat_sheets_print_on_one_sheet_each(browser, address, chapters):
     page = browser.new_page()
     page.goto(f"{address}/book/cheat-sheets.html", wait_until="networkidle")
     count = page.locator("section#cheat-sheets > section").count()
     printed = page.pdf(format="A4", margin={"top": "12mm", "bottom": "12mm"})
     assert count == len(chapters)
-    sheets = len(re.findall(rb"/Type\s*/Page\b", printed))
-    assert count <= sheets <= count + 2, "the first sheet introduces, the last may be a tail"
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == count
     page.close()
+
+
+def test_tables_of_claims_are_printed_as_tables(browser, address):
+    page = browser.new_page(viewport={"width": 700, "height": 900})
+    page.goto(f"{address}/book/themes/choosing-data.html")
+    look = "getComputedStyle(document.querySelector('table.records tbody tr')).display"
+    assert page.evaluate(look) == "block", "a narrow screen shows claims one below the other"
+    page.emulate_media(media="print")
+    assert page.evaluate(look) == "table-row"
+    page.close()
+
+
+def test_pictures_keep_their_proportions(visits):
+    def distorted(visit):
+        return [s for s, shown, own in visit.facts["shapes"] if abs(shown / own - 1) > 0.02]
+
+    assert any(visit.facts["shapes"] for visit in visits.values())
+    assert problems(visits, distorted) == {}
+
+
+def test_no_formula_is_cut_off_on_a_desktop(visits):
+    assert problems(visits, lambda visit: visit.facts["cut"]) == {}
+
+
+def test_figures_and_formulas_are_numbered_from_one_on_each_page(visits):
+    seen = 0
+    for name, visit in visits.items():
+        found = {}
+        for label in visit.facts["numbers"]:
+            kind, number = re.fullmatch(r"(\D*?)(\d+)\D*", label).groups()
+            found.setdefault(kind, []).append(int(number))
+        for kind, numbers in found.items():
+            assert numbers == list(range(1, len(numbers) + 1)), f"{name}: {kind} {numbers}"
+        seen += len(found)
+    assert seen > 10
+
+
+def test_cells_of_result_tables_stand_apart(visits):
+    """Room between the cells, digits of one width, and no header row for a single word."""
+    assert problems(visits, lambda visit: visit.facts["tight"]) == {}
+    assert problems(visits, lambda visit: visit.facts["named"]) == {}
+
+
+@pytest.mark.parametrize("size", [{"width": 1280, "height": 900}, PHONE])
+def test_figures_open_large(browser, address, size):
+    page = browser.new_page(viewport=size)
+    page.goto(f"{address}/notebooks/choosing-data/rs2.html")
+    small = page.locator("article figure img").nth(1)
+    page.locator("button.enlarge").nth(1).focus()
+    page.keyboard.press("Enter")
+    shown = page.locator("dialog.enlarged img")
+    shown.evaluate("e => e.decode()")
+    assert shown.bounding_box()["width"] > 1.2 * small.bounding_box()["width"]
+    page.keyboard.press("Escape")
+    assert not shown.is_visible()
+    page.locator("button.enlarge").nth(1).click()
+    page.get_by_role("button", name="Close", exact=True).click()
+    assert not shown.is_visible()
+    page.close()
+
+
+def test_margin_notes_follow_their_paragraph_where_there_is_no_margin(browser, address):
+    order = """() => [...document.querySelectorAll('aside.margin')].map(
+      note => note.previousElementSibling?.tagName)"""
+    for size in ({"width": 1280, "height": 900}, PHONE):
+        page = browser.new_page(viewport=size)
+        page.goto(f"{address}/notebooks/choosing-data/rs2.html", wait_until="load")
+        followed = page.evaluate(order).count("P")
+        assert (followed > 2) == (size == PHONE)
+        page.close()
+
+
+def test_logo_name_and_search_stay_in_sight(browser, address):
+    page = browser.new_page(viewport={"width": 1280, "height": 700})
+    page.goto(f"{address}/book/bibliography.html")
+    side = page.locator(".bd-sidebar-primary")
+    side.evaluate("e => e.scrollTo(0, e.scrollHeight)")
+    for part in (side.locator(".navbar-brand"), side.locator(".search-button-field")):
+        box = part.bounding_box()
+        assert 0 <= box["y"] < 150
+    assert side.locator(".navbar-brand").inner_text().strip() == "Learning from Less"
+    page.set_viewport_size(PHONE)
+    assert page.locator(".bd-header-article .book-name").inner_text() == "Learning from Less"
+    assert page.locator(".bd-header-article .book-name").is_visible()
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("contrastive loss", "pretraining/simclrv2"),
+        ("k-center", "choosing-data/rs2"),
+        ("semi-supervised", "few-labels/fixmatch-saa"),
+        ("pseudo-labels", "few-labels/fixmatch-saa"),
+        ("label shift", "shift/lls"),
+        ("zero-shot", "image-text/clip"),
+    ],
+)
+def test_search_ranks_the_right_page_first_or_second(browser, address, words, page):
+    tab = browser.new_page()
+    tab.goto(f"{address}/search.html?q={words.replace(' ', '+')}")
+    tab.get_by_text("matching the search query").wait_for()
+    tab.locator("#search-results ul.search li > a").nth(1).wait_for()
+    links = tab.locator("#search-results ul.search li > a").evaluate_all(
+        "links => links.map(e => new URL(e.href).pathname)"
+    )
+    assert any(page in link for link in list(dict.fromkeys(links))[:2]), links[:6]
+    tab.close()
+
+
+def test_every_page_describes_itself(visits, site, config):
+    seen = {}
+    owner, _, name = urlparse(config["repository"]["url"]).path[1:].partition("/")
+    public = f"https://{owner}.github.io/{name}/"
+    for page, visit in visits.items():
+        if page in ("search.html", "404.html"):
+            continue
+        facts, meta = visit.facts, visit.facts["meta"]
+        assert facts["canonical"] == meta["og:url"] == public + page, page
+        assert len(meta["description"]) >= 60 or "themes/" in page, page
+        assert meta["og:image"] == public + "_static/card.png"
+        assert seen.setdefault(facts["title"], page) == page, "two pages have one title"
+        if page.startswith("notebooks/"):
+            (linked,) = facts["linked"]
+            assert linked["@type"] == "Chapter"
+            assert linked["isPartOf"]["name"] == config["title"]
+            assert linked["url"] == public + page
+    assert visits["book/index.html"].facts["title"] == config["title"]
+    assert (site / "_static/card.png").is_file()
+    listed = re.findall(r"<loc>(.+)</loc>", (site / "sitemap.xml").read_text("utf-8"))
+    assert {public + page for page in seen.values()} <= set(listed)
 
 
 def test_map_does_not_flood_the_bibliography(visits):

@@ -246,3 +246,38 @@ def test_claims_are_found_by_the_search(at):
     page.locator("#search-results ul.search li a").first.wait_for()
     found = page.locator("#search-results ul.search li a").all()
     assert any("book/themes/" in link.get_attribute("href") for link in found)
+
+
+def test_filters_stand_in_the_address_and_give_way_to_a_claim_that_is_asked_for(at, recorded):
+    (theme, slug, profile), record = max(recorded.items(), key=lambda item: len(item[1].claims))
+    verdicts = {c.id: v for c in record.claims if (v := record.verdicts()[c.id].verdict)}
+    hidden = next(c for c in record.claims if verdicts[c.id] != "inconclusive")
+    page = at(f"book/themes/{theme}.html?verdict=inconclusive&source=ours")
+    shown = page.locator("table.claims-table tbody tr:visible")
+    assert all("inconclusive" in text for text in shown.all_inner_texts())
+    page.get_by_label("Whose").select_option("")
+    assert page.evaluate("location.search") == "?verdict=inconclusive"
+    name = anchor(slug, profile, hidden)
+    page.evaluate(f"location.hash = '{name}'")
+    row = page.locator(f"[id='{name}']")
+    row.wait_for()
+    assert 0 <= row.bounding_box()["y"] < 900
+    assert page.evaluate("location.search") == ""
+
+
+def test_own_claims_are_never_red(at, themes):
+    colour = "e => getComputedStyle(e).color"
+    seen = 0
+    for theme in themes:
+        page = at(f"book/themes/{theme}.html")
+        red = page.evaluate(
+            """() => {
+                 const probe = document.body.appendChild(document.createElement('span'));
+                 probe.className = 'verdict-not-reproduced';
+                 return getComputedStyle(probe).color;
+               }"""
+        )
+        for badge in page.locator("tr.ours .verdict-not-reproduced").all():
+            seen += 1
+            assert badge.evaluate(colour) != red
+    assert seen

@@ -63,3 +63,12 @@ def test_styles_keep_what_pages_have_and_drop_the_rest():
     kept = "".join(weight.kept(rules, {"a"}))
     for value, there in zip(range(1, 9), (1, 0, 1, 1, 0, 1, 0, 1), strict=True):
         assert (f"x:{value}" in kept) == bool(there), value
+
+
+def test_name_of_the_rows_of_a_table_moves_into_its_first_cell():
+    head = "<thead><tr><th>{}</th><th>1 %</th></tr>\n<tr><th>arm</th>\n<th></th></tr></thead>"
+    for first in ("", "ratio"):
+        found = weight.ROW_NAME.sub(r'\1 class="row-name">\3</th>\2', head.format(first))
+        assert found == '<thead><tr><th class="row-name">arm</th><th>1 %</th></tr></thead>'
+    other = "<thead><tr><th></th><th>a</th></tr></thead><tbody><tr><th>b</th><td></td></tr></tbody>"
+    assert weight.ROW_NAME.sub("", other) == other
