@@ -684,7 +684,7 @@ def test_every_short_arm_changes_what_it_says_and_nothing_else(clip):
         ("captions", "in templates"): ("contrast", standard),
         ("width", 1): ("contrast", standard | {"widths": s.widths[1]}),
         ("batch", 64): ("contrast", standard | {"batch": 64}),
-        ("scale", 10.0): ("contrast", standard | {"pairs": 160}),
+        ("scale", 10.0): ("contrast", standard | {"pairs": 224}),
         ("copies", "none"): ("contrast", standard | {"pairs": 64}),
         ("copies", "one caption"): ("contrast", standard
                                     | {"pairs": 64, "copies": 4, "shared": True}),
