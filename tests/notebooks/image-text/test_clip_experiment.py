@@ -547,7 +547,7 @@ def test_every_arm_is_tuned_as_long_as_it_is_used_but_no_longer_than_the_setting
     expected["main", "labels"] = s.supervised_pairs
     assert s.supervised_pairs < s.tuning_pairs < min(s.main_pairs, s.scale_pairs)
     assert [call["pairs"] for call in calls] == list(expected.values())
-    assert {("batch", 64), ("scale", "learned"), ("width", 1)} <= set(expected)
+    assert {("batch", 64), ("scale", "learned"), ("scale", 25.0), ("width", 1)} <= set(expected)
 
 
 def test_the_best_rate_rule_and_penalty_are_taken(clip):
@@ -560,8 +560,8 @@ def test_the_best_rate_rule_and_penalty_are_taken(clip):
     assert choices.rate(("objective", "contrast")) == 1e-3  # ties: the smaller
     assert choices.rate(("copies", "none")) == 1e-3  # as the standard run
     assert choices.rate(words) == 2e-3
-    tuned |= {(("scale", "learned"), 1e-3): {"-": 1.0}, (("scale", "learned"), 2e-3): {"-": 2.0}}
-    assert choices.rate(("scale", 25.0)) == 2e-3  # as with a learned scale at this length
+    tuned |= {(("scale", 25.0), 1e-3): {"-": 1.0}, (("scale", 25.0), 2e-3): {"-": 2.0}}
+    assert choices.rate(("scale", 25.0)) == 2e-3  # its own
     assert choices.rule(words) == "log p - log prior"
     assert (choices.strength(words, 1), choices.strength(words, 3)) == (0.1, 0.01)
     assert clip.prior_of("log p") is None

@@ -327,7 +327,7 @@ EXPERIMENT = {
         experiment.test_the_best_rate_rule_and_penalty_are_taken,
     ),
     "all arms at the rate of contrast": (
-        "arm = arm if (arm, S.rates[0]) in self.tuned else standard",
+        'arm = arm if (arm, S.rates[0]) in self.tuned else ("objective", "contrast")',
         'arm = ("objective", "contrast")',
         experiment.test_the_best_rate_rule_and_penalty_are_taken,
     ),
