@@ -22,7 +22,7 @@ def simclr_weights(start: str) -> dict[str, Tensor]:
     """The weights whose names begin with `start`, by the rest of their names; {} if there are none.
 
     Names are ``SEED/PRETRAINING/PART.NAME``, where part 0 is the encoder and part 1 the projection
-    head, for example ``3/width 16/0.stem.weight``. float32, stored as float16.
+    head, for example ``3/width 16/0.conv1.weight``. float32, stored as float16.
     """
     with np.load(ASSETS / "simclr-fashion-mnist.npz") as arrays:
         names = [name for name in arrays.files if name.startswith(start)]
