@@ -202,12 +202,12 @@ EXPERIMENT = {
     "errors on the easiest images": (
         "np.argsort(-g)",
         "np.argsort(g)",
-        tests.test_made_up_teachers_are_wrong_where_and_as_often_as_they_should,
+        tests.test_the_made_up_teacher_is_wrong_on_the_hardest_fifth,
     ),
     "some errors are none": (
-        "rng.integers(1, 10, ",
-        "rng.integers(0, 10, ",
-        tests.test_made_up_teachers_are_wrong_where_and_as_often_as_they_should,
+        ".integers(1, 10, ",
+        ".integers(0, 10, ",
+        tests.test_the_made_up_teacher_is_wrong_on_the_hardest_fifth,
     ),
     "another start for every arm": (
         "play(arm, start, world",
