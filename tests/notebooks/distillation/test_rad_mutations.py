@@ -114,8 +114,8 @@ EXPERIMENT = {
         tests.test_every_round_asks_about_new_images_and_teaches_all_answers,
     ),
     "images asked about twice": (
-        "left = np.append(asked, left[picks]), np.delete(left, picks)",
-        "left = np.append(asked, left[picks]), left",
+        "        left = np.delete(left, picks)\n",
+        "",
         tests.test_every_round_asks_about_new_images_and_teaches_all_answers,
     ),
     "places among what is left taken for places in the pool": (
@@ -195,8 +195,8 @@ EXPERIMENT = {
         tests.test_teachers_learn_from_their_labels_and_are_chosen_and_measured_on_validation_images,
     ),
     "the good teacher in the place of the weak one": (
-        "taught[: 10 * per_class]",
-        "taught",
+        "n = 10 * per_class",
+        "n = 10 * S.teacher_per_class",
         tests.test_teachers_learn_from_their_labels_and_are_chosen_and_measured_on_validation_images,
     ),
     "errors on the easiest images": (
@@ -215,8 +215,8 @@ EXPERIMENT = {
         on_validation,
     ),
     "all draws start alike": (
-        "streams, size = lab.streams(seed)",
-        "streams, size = lab.streams(0)",
+        "    streams = lab.streams(seed)\n",
+        "    streams = lab.streams(0)\n",
         tests.test_every_student_of_a_draw_starts_alike_and_those_of_another_do_not,
     ),
     "no augmentation": (
