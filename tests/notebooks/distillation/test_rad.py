@@ -219,7 +219,6 @@ def test_arms_have_the_weights_of_their_names(lab):
     assert expected.keys() == lab.ARMS.keys()
     for arm, weights in expected.items():
         np.testing.assert_allclose(lab.ARMS[arm](g, m), weights, err_msg=arm)
-    np.testing.assert_allclose(lab.ARMS["RAD, 2 m"](g, 30.0), lab.rad(g, 39)[0])
 
 
 def test_only_the_oracle_knows_where_the_teacher_is_right(lab):

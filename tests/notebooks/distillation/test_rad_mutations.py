@@ -169,9 +169,9 @@ EXPERIMENT = {
         "rad(g, m)[0]",
         tests.test_arms_have_the_weights_of_their_names,
     ),
-    "more errors than images": (
-        "rad(g, min(2 * m, len(g) - 1))[0]",
+    "half for twice": (
         "rad(g, 2 * m)[0]",
+        "rad(g, m / 2)[0]",
         tests.test_arms_have_the_weights_of_their_names,
     ),
     "labelled images in the pool": (
