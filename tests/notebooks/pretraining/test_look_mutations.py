@@ -17,13 +17,13 @@ TECHNIQUE = {
         tests.test_look_equals_a_slow_loop_with_sorted,
     ),
     "an own key counts as positive": (
-        "(labels[:, None] == key_labels) & ~own",
-        "labels[:, None] == key_labels",
+        "(labels[:, None] == bank[1]) & ~own",
+        "labels[:, None] == bank[1]",
         tests.test_an_images_own_keys_are_never_among_its_neighbours,
     ),
     "no temperature": (
-        "z @ keys.T / tau",
-        "z @ keys.T",
+        "z @ bank[0].T / tau",
+        "z @ bank[0].T",
         tests.test_p_is_the_vote_of_sklearns_weighted_neighbours,
     ),
     "the mean of the positives instead of their sum": (
@@ -114,8 +114,8 @@ EXPERIMENT = {
         on_a_world(tests.test_validation_tells_the_four_groups_and_never_looks_at_test_images),
     ),
     "settings chosen by the ten classes": (
-        'found = {"four groups": right_by_neighbours(X, GROUPS[y], T, GROUPS[t], S.votes)}',
-        'found = {"ten classes": right_by_neighbours(X, y, T, t, S.votes)}',
+        'found = {"four groups": right_by_neighbours(X, GROUPS[y], T, GROUPS[t])}',
+        'found = {"ten classes": right_by_neighbours(X, y, T, t)}',
         on_a_world(tests.test_validation_tells_the_four_groups_and_never_looks_at_test_images),
     ),
     "settings chosen on the draws of the results": (
