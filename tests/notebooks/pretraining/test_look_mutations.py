@@ -242,7 +242,16 @@ from labutils.evaluation import accuracy, frozen_features, linear_probe
 from labutils.protocol import measure, tune
 from labutils.training import cosine_schedule, train
 """
-CAUGHT = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+CAUGHT = (
+    pytest.fail.Exception,
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @pytest.fixture(scope="module")
