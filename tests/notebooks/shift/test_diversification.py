@@ -33,8 +33,8 @@ def given():
     """What the cells take from the notebook, with settings in which a mix-up would show."""
     settings = types.SimpleNamespace(**technique.settings("diversification", "smoke"))
     settings.size, settings.num_steps, settings.tuning_seeds = 60, 8, (1000, 1001)
-    settings.lams, settings.alphas, settings.labels = (3, 10), (0.1, 1), (2, 10)
-    known = {"best": {}, "results": {}, "ranked": ["linear", "MLP", "patch CNN"]}
+    settings.lams, settings.alphas, settings.labels = (3, 10), (0.1, 1), (2, 16)
+    known = {"best": {}, "results": {}, "ranked": ["linear", "MLP", "CNN"]}
     return {"lab": FakeLab(), "S": settings} | known
 
 
@@ -186,7 +186,7 @@ def test_agreement_costs_sixteen_and_disagreement_nothing(lab):
 
 def slope(model):
     """The direction, in degrees, along which each head of a linear model decides; 0 is x1."""
-    weights = model.heads.weight.unflatten(0, (-1, 2))
+    weights = model[0].weight.unflatten(0, (-1, 2))
     direction = (weights[:, 1] - weights[:, 0]).detach()
     return torch.atan2(direction[:, 1], direction[:, 0]).abs().rad2deg()
 
@@ -200,25 +200,26 @@ def plane(r, n=2000, seed=0):
     return sizes[0] * sign[:, None], y, sizes[1] * torch.stack([other, sign], 1)
 
 
-def train_on_plane(lab, num_heads, loss):
+def train_on_plane(num_heads, loss):
+    """A linear model; loss(heads), where heads(x) are logits (H, N, 2)."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = lab.Hypotheses(nn.Identity(), 2, num_heads)
+        model = nn.Sequential(nn.Linear(2, 2 * num_heads), nn.Unflatten(1, (num_heads, 2)))
         optimizer = torch.optim.Adam(model.parameters(), 0.05)
         for _ in range(300):
             optimizer.zero_grad()
-            loss(model).backward()
+            loss(lambda x: model(x).transpose(0, 1)).backward()
             optimizer.step()
     return model
 
 
 def test_on_the_plane_divdis_finds_the_two_rules_when_cues_are_independent(lab):
     x, y, u = plane(0.5)
-    model = train_on_plane(lab, 2, lambda m: lab.divdis_loss(m(x), y, m(u), 10.0, 10.0))
+    model = train_on_plane(2, lambda m: lab.divdis_loss(m(x), y, m(u), 10.0, 10.0))
     low, high = slope(model).sort().values.tolist()
     assert low < 10
     assert high > 80
-    plain = slope(train_on_plane(lab, 2, lambda m: lab.divdis_loss(m(x), y, m(u), 0.0, 0.0)))
+    plain = slope(train_on_plane(2, lambda m: lab.divdis_loss(m(x), y, m(u), 0.0, 0.0)))
     assert ((plain > 25) & (plain < 65)).all()
 
 
@@ -226,8 +227,8 @@ def test_on_the_plane_dbat_finds_the_other_rule_when_cues_are_opposed(lab):
     x, y, u = plane(0.0)
     frozen = (u[:, 0] > 0).float()[None]  # the model before goes by x1
     own = lambda m: m(u)[0].softmax(1)[:, 1]  # noqa: E731
-    model = train_on_plane(lab, 1, lambda m: lab.dbat_loss(m(x)[0], y, own(m), frozen, 1.0))
-    right = (model(u)[0].argmax(1) == (u[:, 1] > 0)).float().mean()
+    model = train_on_plane(1, lambda m: lab.dbat_loss(m(x)[0], y, own(m), frozen, 1.0))
+    right = (model(u)[:, 0].argmax(1) == (u[:, 1] > 0)).float().mean()
     assert right > 0.97
 
 
@@ -253,13 +254,23 @@ def test_disagreement_is_the_mean_difference_of_all_pairs(lab):
     assert set(asked.tolist()) == set(torch.stack(scores).argsort(descending=True)[:7].tolist())
 
 
-def test_heads_stand_side_by_side(lab):
-    model, x = lab.Hypotheses(nn.Flatten(), 6, 3), torch.randn(5, 2, 3, generator=generator())
-    logits = model(x)
-    assert logits.shape == (3, 5, 2)
-    whole = model.heads(x.flatten(1))
-    for h in range(3):
-        torch.testing.assert_close(logits[h], whole[:, 2 * h : 2 * h + 2])
+def test_heads_of_all_networks_stand_side_by_side(lab):
+    x = torch.randn(5, 1, 56, 28, generator=generator())
+    for net in ("linear", "MLP", "CNN"):
+        two, one = lab.network(net, 2), lab.network(net, 1)
+        assert two(x).shape == (5, 2, 2)
+        found = lab.shares([two, one], x)
+        assert found.shape == (3, 5, 2)
+        torch.testing.assert_close(found[1], two(x)[:, 1].softmax(1))
+        torch.testing.assert_close(found[2], one(x)[:, 0].softmax(1))
+
+
+def test_the_linear_network_is_linear(lab):
+    model = lab.network("linear", 1)
+    x = torch.randn(2, 1, 56, 28, generator=generator())
+    middle = model(x).mean(0)
+    torch.testing.assert_close(model(x.mean(0, keepdim=True))[0], middle)
+    assert not torch.allclose(lab.network("MLP", 1)(x.mean(0, keepdim=True))[0], middle)
 
 
 # --- dominoes ------------------------------------------------------------------------------------
@@ -364,99 +375,100 @@ def weights(model):
 
 def test_without_weights_divdis_is_two_heads_without_diversity_bit_for_bit(lab):
     a = drawn(lab)
-    (plain,) = lab.fit("two-head ERM", a, ())
-    (found,) = lab.fit("DivDis", a, (2, 0.0, 0.0))
+    plain, found, diverse = (lab.fit(a, s)[0] for s in ((2,), (2, 0.0, 0.0), (2, 10.0, 10.0)))
     assert torch.equal(weights(plain), weights(found))
-    (diverse,) = lab.fit("DivDis", a, (2, 10.0, 10.0))
     assert not torch.equal(weights(plain), weights(diverse))
 
 
 def test_without_weight_dbats_second_model_is_ordinary_training_from_other_weights(lab):
     a = drawn(lab)
-    erm = lab.fit("ERM", a, ())
-    first, second = lab.fit("D-BAT", a, (0.0,), erm)
+    erm = lab.fit(a, (1,))
+    first, second = lab.fit(a, (1, 0.0), erm)
     assert first is erm[0]
-    other = lambda m, x, y, j: F.cross_entropy(m(x)[0], y)  # noqa: E731
-    assert torch.equal(weights(second), weights(lab.train(a, a.labelled, 1, other, 2)))
+    with pytest.MonkeyPatch.context() as patch:
+        once = lab.models.initialise
+
+        def twice(model, draw):
+            once(model, draw)
+            once(model, draw)
+
+        patch.setattr(lab.models, "initialise", twice)
+        (other,) = lab.fit(a, (1,))
+    assert torch.equal(weights(second), weights(other))
     assert not torch.equal(weights(second), weights(first))
 
 
-def test_dbat_disagrees_with_the_first_model_on_the_same_images(lab):
-    """Its loss at the first step, from its own weights and batches, by hand."""
-    a, seen = drawn(lab), {}
-    erm = lab.fit("ERM", a, ())
+def handed_to_train(lab, a, *arguments):
+    """What `fit` hands to `labutils.training.train`, and the network that it made."""
+    handed = {}
 
-    def train(a, part, num_heads, loss, initialisations=1):
-        model = lab.network(a.net, num_heads)
-        i, j = torch.arange(5), torch.arange(20, 30)
-        seen["loss"] = loss(model, part.x[i], part.y[i], j)
-        p, q = (m(a.unlabelled.x[j])[0].softmax(1)[:, 1] for m in (model, *erm))
-        differ = (p * (1 - q) + q * (1 - p) + 1e-7).log().mean()
-        seen["expected"] = F.cross_entropy(model(part.x[i])[0], part.y[i]) - 0.7 * differ
-        return model
+    def train(model, loss, num_steps, optimizer, rate, inputs):
+        handed.update(model=model, loss=loss, num_steps=num_steps, optimizer=optimizer)
+        handed.update(rate=rate, rows=inputs[0])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(vars(lab), "train", train)
-        lab.fit("D-BAT", a, (0.7,), erm)
-    torch.testing.assert_close(seen["loss"], seen["expected"])
+        patch.setattr(lab.training, "train", train)
+        lab.fit(a, *arguments)
+    return types.SimpleNamespace(**handed)
 
 
-def test_only_the_skyline_learns_from_independent_halves(lab):
+def test_the_loss_of_a_step_is_that_of_its_images(lab):
+    """Each arm's, on a network that is not trained yet, from the equations by hand."""
     a = drawn(lab)
-    before = {arm: weights(lab.fit(arm, a, ())[0]) for arm in ("ERM", "two-head ERM", "skyline")}
-    a.even.x = a.even.x.flip(0)
-    after = {arm: weights(lab.fit(arm, a, ())[0]) for arm in before}
-    same = {arm: torch.equal(before[arm], after[arm]) for arm in before}
-    assert same == {"ERM": True, "two-head ERM": True, "skyline": False}
+    erm = lab.fit(a, (1,))
+    for part, setting, earlier in (
+        ("labelled", (1,), ()), ("even", (1,), ()), ("labelled", (2,), ()),
+        ("labelled", (3, 2.0, 0.5), ()), ("labelled", (1, 0.7), erm),
+    ):  # fmt: skip
+        handed, images = handed_to_train(lab, a, setting, earlier, part), vars(a)[part]
+        i, j = handed.rows[3]
+        logits = handed.model(images.x[i]).transpose(0, 1)
+        u, y = handed.model(a.unlabelled.x[j]).transpose(0, 1), images.y[i]
+        expected = sum(F.cross_entropy(head, y) for head in logits) / len(logits)
+        if len(setting) == 3:
+            expected = slow_divdis(logits, y, u, *setting[1:])
+        if earlier:
+            p, q = u[0].softmax(1)[:, 1], erm[0](a.unlabelled.x[j])[:, 0].softmax(1)[:, 1]
+            expected = expected - 0.7 * (p * (1 - q) + q * (1 - p) + 1e-7).log().mean()
+        torch.testing.assert_close(handed.loss(handed.rows[3]), expected, msg=str(setting))
 
 
 def test_no_arm_trains_on_labels_of_unlabelled_images_or_on_what_judges(lab):
     a, b = drawn(lab), drawn(lab)
     b.unlabelled.y, b.unlabelled.cue = 1 - b.unlabelled.y, 1 - b.unlabelled.cue
-    b.judged.x = b.judged.x * 0
-    for arm, setting in (("ERM", ()), ("DivDis", (2, 10.0, 10.0)), ("D-BAT", (1.0,))):
-        one, two = (lab.fit(arm, x, setting, lab.fit("ERM", x, ()))[-1] for x in (a, b))
-        assert torch.equal(weights(one), weights(two)), arm
+    b.judged.x, b.even.x = b.judged.x * 0, b.even.x * 0
+    for setting, with_erm in (((1,), 0), ((2, 10.0, 10.0), 0), ((1, 1.0), 1)):
+        one, two = (lab.fit(x, setting, lab.fit(x, (1,)) * with_erm)[-1] for x in (a, b))
+        assert torch.equal(weights(one), weights(two)), setting
 
 
 def test_every_network_has_the_same_steps(lab):
-    a, steps = drawn(lab), []
-
-    def train(model, step, num_steps, optimizer, rate, inputs):
-        steps.append((num_steps, tuple(inputs[0].shape), rate(0), rate(num_steps - 1)))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab.training, "train", train)
-        erm = lab.fit("ERM", a, ())
-        for arm, setting in (("DivDis", (2, 1.0, 1.0)), ("D-BAT", (1.0,)), ("skyline", ())):
-            lab.fit(arm, a, setting, erm)
-    assert len(steps) == 4
-    assert {*steps} == {(8, (8, 2, 64), lab.S.rate, lab.S.rate)}
+    a, found = drawn(lab), set()
+    erm = lab.fit(a, (1,))
+    for setting, earlier in (((1,), ()), ((2,), ()), ((5, 1.0, 1.0), ()), ((1, 1.0), erm)):
+        handed = handed_to_train(lab, a, setting, earlier)
+        found.add((handed.num_steps, tuple(handed.rows.shape), handed.rate(0), handed.rate(7)))
+        assert handed.rows.max() < lab.S.size
+    assert found == {(8, (8, 2, 64), lab.S.rate, lab.S.rate)}
 
 
-@pytest.mark.parametrize("arm", ["ERM", "DivDis", "D-BAT"])
-def test_a_step_never_waits_for_the_host(lab, arm):
-    a, handed = drawn(lab), {}
-    erm = lab.fit("ERM", a, ())
-
-    def train(model, step, num_steps, optimizer, rate, inputs):
-        handed.update(step=step, optimizer=optimizer, rows=inputs[0])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab.training, "train", train)
-        lab.fit(arm, a, {"DivDis": (3, 1.0, 1.0), "D-BAT": (1.0,)}.get(arm, ()), erm)
+@pytest.mark.parametrize("setting", [(1,), (3, 1.0, 1.0), (1, 1.0)])
+def test_a_step_never_waits_for_the_host(lab, setting):
+    a = drawn(lab)
+    handed = handed_to_train(lab, a, setting, lab.fit(a, (1,)) if setting == (1, 1.0) else ())
 
     def step():
-        handed["optimizer"].zero_grad()
-        handed["step"](handed["rows"][0]).backward()
-        handed["optimizer"].step()
+        handed.optimizer.zero_grad()
+        handed.loss(handed.rows[0]).backward()
+        handed.optimizer.step()
 
     no_wait.check(step)
 
 
 # --- scores --------------------------------------------------------------------------------------
 
-ARMS = {"ERM": [()], "DivDis": [(2, 3.0, 1.0), (2, 10.0, 1.0)], "D-BAT": [(0.3,)]}
+ARMS = {"ERM": [(1,)], "skyline": [(1,)], "DivDis": [(2, 3.0, 1.0), (2, 10.0, 1.0)],
+        "D-BAT fixed": [(1, 0.3)]}  # fmt: skip
 
 
 def scored(lab, split="test", seed=3, settings=ARMS, dataset=None, **world):
@@ -468,16 +480,17 @@ def scored(lab, split="test", seed=3, settings=ARMS, dataset=None, **world):
 
 def test_a_score_is_that_of_the_better_hypothesis_on_dominoes_that_judge(lab):
     found, a = scored(lab), drawn(lab)
-    erm = lab.fit("ERM", a, ())
+    erm = lab.fit(a, (1,))
     for arm, tried in ARMS.items():
         for setting in tried:
-            models = erm if arm == "ERM" else lab.fit(arm, a, setting, erm)
-            logits = torch.cat([model(a.judged.x) for model in models])
+            earlier, part = erm * ("D-BAT" in arm), "even" if arm == "skyline" else "labelled"
+            models = lab.fit(a, setting, earlier, part)
+            logits = torch.cat([model(a.judged.x).transpose(0, 1) for model in models])
             right = [100 * np.mean((h.argmax(1) == a.judged.y).numpy()) for h in logits]
             assert found[(arm, *setting)] == pytest.approx(max(right))
             assert found[(f"{arm}: last", *setting)] == pytest.approx(right[-1])
             assert found[(f"{arm}: by chance", *setting)] == pytest.approx(np.mean(right))
-            pool = torch.cat([model(a.unlabelled.x).softmax(2) for model in models])
+            pool = lab.shares(models, a.unlabelled.x)
             for m in lab.S.labels:
                 head, _ = lab.choose(pool, a.unlabelled.y, m)
                 assert found[(f"{arm}: {m} labels", *setting)] == pytest.approx(right[head])
@@ -491,20 +504,20 @@ def test_settings_are_chosen_without_test_images(lab):
     assert set(scored(lab, "validation")) == {(arm, *s) for arm in ARMS for s in ARMS[arm]}
 
 
-def easy_features(lab, labels):
+def easy_features(lab):
     """A draw of which ERM's body sees the label itself, in the first pixel."""
     a = drawn(lab)
     for part in (a.unlabelled, a.judged):
         part.x = part.x * 0 + torch.randn(part.x.shape, generator=generator())
         part.x[:, 0, 0, 0] = 30.0 * part.y
-    erm = lab.Hypotheses(nn.Sequential(nn.Flatten()), 1568, 1)
-    pool = torch.stack([hard(a.unlabelled.y), hard(1 - a.unlabelled.y)]).squeeze()
+    erm = lab.network("linear", 1)
+    pool = hard(torch.stack([a.unlabelled.y, 1 - a.unlabelled.y]))
     return a, erm, pool
 
 
 @pytest.mark.parametrize("asked", ["by chance", "where heads differ"])
 def test_a_refitted_layer_learns_from_the_labels_that_were_asked_for(lab, asked):
-    a, erm, pool = easy_features(lab, 20)
+    a, erm, pool = easy_features(lab)
     pool[1, 10:30] = pool[0, 10:30]  # heads agree there
     found = lab.refit(a, erm, pool, 20, 0.01, asked)
     assert found > 90
@@ -518,9 +531,9 @@ def test_a_refitted_layer_learns_from_the_labels_that_were_asked_for(lab, asked)
 
 
 def test_labels_of_one_class_leave_erm_as_it_is(lab):
-    a, erm, pool = easy_features(lab, 20)
+    a, erm, pool = easy_features(lab)
     a.unlabelled.y[:4] = 1
-    expected = 100 * (erm(a.judged.x)[0].argmax(1) == a.judged.y).double().mean().item()
+    expected = 100 * (erm(a.judged.x)[:, 0].argmax(1) == a.judged.y).double().mean().item()
     assert lab.refit(a, erm, pool, 4, 0.1, "by chance") == pytest.approx(expected)
 
 
@@ -531,15 +544,14 @@ def test_the_refit_asks_where_the_two_heads_of_divdis_differ(lab):
         seen.append(pool)
         return 50.0
 
-    settings = {"ERM": [()], "DivDis": [(2, 3.0, 1.0)], "D-BAT": [(1.0,)],
-                "DivDis-3": [(3, 3.0, 1.0)], "refit-4": [(4, 0.1, "by chance")]}  # fmt: skip
+    settings = {"ERM": [(1,)], "DivDis": [(2, 3.0, 1.0)], "D-BAT": [(1, 1.0)],
+                "five heads": [(5, 3.0, 1.0)], "refit-4": [(4, 0.1, "by chance")]}  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(vars(lab), "refit", refit)
         scored(lab, settings=settings)
     a = drawn(lab)
-    torch.testing.assert_close(
-        seen[0], lab.shares(lab.fit("DivDis", a, (2, 3.0, 1.0)), a.unlabelled.x)
-    )
+    expected = lab.shares(lab.fit(a, (2, 3.0, 1.0)), a.unlabelled.x)
+    torch.testing.assert_close(seen[0], expected)
 
 
 # --- settings, plan and claims -------------------------------------------------------------------
@@ -560,7 +572,12 @@ class Recorded:
         }
 
 
-BEST = {"DivDis": (2, 10, 10.0), "D-BAT": (1,), "refit-16": (16, 0.1, "where heads differ")}
+BEST = {
+    "DivDis": (2, 10, 10),
+    "D-BAT": (1, 1),
+    "five heads": (5, 10, 10),
+    "refit-16": (16, 0.1, "where heads differ"),
+}
 
 
 def test_every_setting_is_chosen_on_validation_data_of_the_extra_seeds(lab):
@@ -570,12 +587,12 @@ def test_every_setting_is_chosen_on_validation_data_of_the_extra_seeds(lab):
         best = lab.choose_settings()
     assert {call[2] for call in score.calls} == {"validation"}
     assert {call[0] for call in score.calls} == {1000, 1001}
-    assert best[0.5]["DivDis-unbalanced"] == [(2, 10, 0.0)]
+    assert best[0]["five heads"] == [BEST["five heads"]]
     for r in (0, 0.5, 1):
         assert best[r]["DivDis"] == [BEST["DivDis"]]
         assert best[r]["D-BAT"] == [BEST["D-BAT"]]
     assert best[0.5]["refit-16"] == [BEST["refit-16"]]
-    for net in ("MLP", "patch CNN", "linear"):
+    for net in ("MLP", "CNN", "linear"):
         assert best[net] == {"DivDis": [BEST["DivDis"]]}
     refits = [tried for *_, tried in score.calls if "refit-16" in tried]
     assert [next(iter(tried)) for tried in refits] == ["DivDis", "DivDis"], "it says where to ask"
@@ -590,55 +607,49 @@ def test_extra_seeds_are_no_seeds_of_the_results(profile):
 
 def test_the_weights_of_five_heads_hold_a_mean_and_a_sum_over_ten_pairs():
     small = technique.settings("diversification", "small")
-    assert small["many"] == 5
     assert set(small["lams"]) < set(small["lams_many"])
     assert {10 * lam for lam in small["lams"] if lam <= 30} <= set(small["lams_many"])
 
 
 OWN = {
-    0: {"DivDis": [(2, 30, 10.0)], "D-BAT": [(1,)], "DivDis-many": [(5, 3, 10.0)]},
-    0.5: {"DivDis": [(2, 10, 10.0)], "D-BAT": [(0.1,)], "refit-16": [(16, 0.1, "by chance")],
-          "DivDis-unbalanced": [(2, 10, 0.0)]},
-    1: {"DivDis": [(2, 3, 10.0)], "D-BAT": [(0.1,)]},
-    "MLP": {"DivDis": [(2, 3, 10.0)]}, "linear": {"DivDis": [(2, 10, 10.0)]},
-    "patch CNN": {"DivDis": [(2, 30, 10.0)]},
+    0: {"DivDis": [(2, 30, 10)], "D-BAT": [(1, 3)], "five heads": [(5, 3, 10)]},
+    0.5: {"DivDis": [(2, 10, 10)], "D-BAT": [(1, 0.1)], "refit-16": [(16, 0.1, "by chance")]},
+    1: {"DivDis": [(2, 3, 10)], "D-BAT": [(1, 0.3)]},
+    "MLP": {"DivDis": [(2, 3, 10)]}, "linear": {"DivDis": [(2, 10, 10)]},
+    "CNN": {"DivDis": [(2, 30, 10)]},
 }  # fmt: skip
 
 
 def test_own_and_fixed_weights_are_run(lab):
     lab.WORLDS[0.25] = lab.WORLDS[0] | {"r": 0.25}
     plan = lab.plan(OWN)
-    assert plan[0] == {"ERM": [()], "DivDis": [(2, 10, 10.0), (2, 30, 10.0)], "D-BAT": [(1,)],
-                       "DivDis-many": [(5, 3, 10.0)]}  # fmt: skip
-    assert plan[0.25] == {"ERM": [()], "DivDis": [(2, 10, 10.0)], "D-BAT": [(1,)]}
-    assert plan[0.5]["D-BAT"] == [(1,), (0.1,)]
-    assert {"two-head ERM", "skyline", "refit-16", "DivDis-unbalanced"} < set(plan[0.5])
-    assert plan[1]["DivDis"] == [(2, 10, 10.0), (2, 3, 10.0)]
-    assert plan["exchanged"] == plan[0.25]
-    assert plan["MLP"] == {"ERM": [()], "skyline": [()], "DivDis": [(2, 3, 10.0)]}
+    erm, skyline = {"ERM": [(1,)]}, {"skyline": [(1,)]}
+    fixed = erm | {"DivDis fixed": [(2, 10, 10)], "D-BAT fixed": [(1, 3)]}
+    assert plan == {
+        0: fixed | OWN[0], 0.25: fixed, 1: fixed | OWN[1], "swapped": fixed,
+        0.5: fixed | OWN[0.5] | skyline | {"two-head ERM": [(2,)]},
+        **{net: erm | skyline | OWN[net] for net in ("MLP", "CNN", "linear")},
+    }  # fmt: skip
     assert list(plan[0.5]).index("DivDis") < list(plan[0.5]).index("refit-16")
 
 
 def test_worlds_differ_in_what_their_names_say(lab):
     assert [world["r"] for world in lab.WORLDS.values()] == list(lab.S.ratios)
-    for world in (lab.WORLDS | lab.EXCHANGED).values():
+    for world in (lab.WORLDS | lab.SWAPPED).values():
         assert (world["net"], world["negative"]) == ("MLP", False)
     for net, world in lab.NETS.items():
         assert (world["net"], world["negative"], world["r"]) == (net, True, 0.5)
-    exchanged = lab.EXCHANGED["exchanged"]
-    assert (exchanged["top"], exchanged["bottom"], exchanged["r"]) == ((4, 3), (1, 8), 0.5)
+    swapped = lab.SWAPPED["swapped"]
+    assert (swapped["top"], swapped["bottom"], swapped["r"]) == ((4, 3), (1, 8), 0.5)
 
 
-def test_per_seed_finds_own_and_fixed_weights(lab):
-    results = {r: {("DivDis", 2, lam, 10.0): [lam + r, 0.0] for lam in (3, 10, 30)} for r in (0, 1)}
-    results[0] |= {("D-BAT: last", alpha): [alpha, 7.0] for alpha in (0.1, 1)}
-    results[0]["ERM",] = [50.0, 51.0]
-    vars(lab).update(best=OWN, results=results)
-    assert lab.per_seed(0, "ERM").tolist() == [50.0, 51.0]
-    assert lab.per_seed(0, "DivDis")[0] == 30
-    assert lab.per_seed(1, "DivDis")[0] == 4
-    assert lab.per_seed(0, "DivDis", True)[0] == 10
-    assert lab.per_seed(0, "D-BAT: last").tolist() == [1, 7.0]
+def test_per_seed_finds_the_one_setting_of_an_arm(lab):
+    own, fixed = (2, 10, 10), (2, 3, 10)
+    lab.results[0.5] = {("DivDis", *own): [1, 2], ("DivDis: 16 labels", *own): [3, 4],
+                        ("DivDis fixed", *fixed): [5, 6]}  # fmt: skip
+    assert lab.per_seed(0.5, "DivDis").tolist() == [1, 2]
+    assert lab.per_seed(0.5, "DivDis: 16 labels").tolist() == [3, 4]
+    assert lab.per_seed(0.5, "DivDis fixed").tolist() == [5, 6]
 
 
 def test_claims_compare_what_their_sentences_say(lab):
@@ -649,11 +660,11 @@ def test_claims_compare_what_their_sentences_say(lab):
     assert found == {
         "diversify-helps": ((0.5, "DivDis"), (0.5, "ERM"), up, 15),
         "dbat-helps": ((0, "D-BAT: last"), (0, "ERM"), up, 15),
-        "sweet-divdis": ((0.5, "DivDis", True), (0.5, "D-BAT", True), up, 0),
+        "sweet-divdis": ((0.5, "DivDis fixed"), (0.5, "D-BAT fixed"), up, 0),
         "sweet-dbat": ((0, "D-BAT"), (0, "DivDis"), up, 0),
         "own-divdis": ((0.5, "DivDis"), (0.5, "D-BAT"), up, 0),
         "no-news": (("gains", "at 1"), ("gains", "half of that at ½"), "less", 0),
         "learner-matters": (("linear", "DivDis"), ("MLP", "DivDis"), up, 5),
         "few-labels-rival": ((0.5, "DivDis: 16 labels"), (0.5, "refit-16"), up, 0),
-        "more-heads": ((0, "DivDis-many"), (0, "DivDis"), "equivalent", 3),
+        "more-heads": ((0, "five heads"), (0, "DivDis"), "equivalent", 3),
     }

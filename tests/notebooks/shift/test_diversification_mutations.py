@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from labutils import augment, data, models, training
 from labutils.protocol import tune
+from sklearn.linear_model import LogisticRegression
 """
 
 
@@ -86,8 +87,8 @@ TECHNIQUE = {
         of_three_heads,
     ),
     "labels in the order of images and not of heads": (
-        "y.repeat(num_heads)",
-        "y.repeat_interleave(num_heads)",
+        "y.repeat(num_heads))\n    p, prior",
+        "y.repeat_interleave(num_heads))\n    p, prior",
         of_three_heads,
     ),
     "DivDis with the disagreement of D-BAT": (
@@ -118,13 +119,13 @@ TECHNIQUE = {
 }
 EXPERIMENT = {
     "settings tuned on test data": (
-        'test if split == "test" else (train, third)',
-        "test",
+        '(dataset.test, lists(dataset.test)) if split == "test" else (train, third)',
+        "(dataset.test, lists(dataset.test))",
         tests.test_settings_are_chosen_without_test_images,
     ),
     "validation on unlabelled images": (
-        'test if split == "test" else (train, third)',
-        'test if split == "test" else (train, second)',
+        'split == "test" else (train, third)',
+        'split == "test" else (train, second)',
         of_validation,
     ),
     "unlabelled images are the labelled ones": (
@@ -133,8 +134,8 @@ EXPERIMENT = {
         of_validation,
     ),
     "settings tuned on the seeds of the results": (
-        "BOTH, S.tuning_seeds)",
-        "BOTH, lab.seeds)",
+        " BOTH, S.tuning_seeds)",
+        " BOTH, lab.seeds)",
         tests.test_every_setting_is_chosen_on_validation_data_of_the_extra_seeds,
     ),
     "the cue follows chance everywhere": (
@@ -148,28 +149,33 @@ EXPERIMENT = {
         of_opposed_cues,
     ),
     "negatives of one class alone": (
-        "turned = (torch.rand(S.size, generator=g) < 0.5) & negative",
-        "turned = (y == 1) & negative",
+        "turned = ((torch.rand(S.size, generator=g) < 0.5) & negative)",
+        "turned = ((y == 1) & negative)",
         tests.test_negatives_turn_half_of_the_bottoms_and_no_top,
     ),
-    "DivDis is trained on independent halves": (
-        "[train(a, a.labelled, num_heads, diverse)]",
-        "[train(a, a.even, num_heads, diverse)]",
-        tests.test_without_weights_divdis_is_two_heads_without_diversity_bit_for_bit,
+    "every arm is trained on independent halves": (
+        "setting, vars(a)[part], a.unlabelled.x",
+        "setting, a.even, a.unlabelled.x",
+        tests.test_the_loss_of_a_step_is_that_of_its_images,
     ),
     "D-BAT's second model starts from the first one's weights": (
-        "second, initialisations=2)",
-        "second, initialisations=1)",
+        "range(1 + len(earlier))",
+        "range(1)",
         tests.test_without_weight_dbats_second_model_is_ordinary_training_from_other_weights,
     ),
     "D-BAT disagrees with the first model on other images": (
-        "frozen[:, j], setting[0])",
-        "frozen[:, : len(j)], setting[0])",
-        tests.test_dbat_disagrees_with_the_first_model_on_the_same_images,
+        "frozen[:, j], *weights)",
+        "frozen[:, : len(j)], *weights)",
+        tests.test_the_loss_of_a_step_is_that_of_its_images,
+    ),
+    "diversity on labelled images": (
+        "unlabelled = model(u[j])",
+        "unlabelled = model(part.x[j])",
+        tests.test_the_loss_of_a_step_is_that_of_its_images,
     ),
     "the method has twice the steps": (
-        "S.num_steps, optimizer, lambda step: S.rate",
-        "S.num_steps * num_heads, optimizer, lambda step: S.rate",
+        "training.train(model, loss, S.num_steps,",
+        "training.train(model, loss, S.num_steps * (1 + bool(weights)),",
         tests.test_every_network_has_the_same_steps,
     ),
     "the refitted layer sees all labels": (
@@ -187,19 +193,19 @@ EXPERIMENT = {
         "found[(arm, *setting)] = np.mean(right)",
         tests.test_a_score_is_that_of_the_better_hypothesis_on_dominoes_that_judge,
     ),
-    "a fixed weight is that of the place": (
-        "source = {",
-        "fixed, source = False, {",
-        tests.test_per_seed_finds_own_and_fixed_weights,
+    "the skyline is ordinary training": (
+        '"even" if arm == "skyline" else "labelled"',
+        '"labelled"',
+        tests.test_a_score_is_that_of_the_better_hypothesis_on_dominoes_that_judge,
     ),
     "D-BAT's fixed weight is that of a half": (
-        '"D-BAT": best[0]["D-BAT"]}',
-        '"D-BAT": best[0.5]["D-BAT"]}',
+        '"D-BAT fixed": best[0]["D-BAT"]}',
+        '"D-BAT fixed": best[0.5]["D-BAT"]}',
         tests.test_own_and_fixed_weights_are_run,
     ),
     "the fair comparison with a weight for other images": (
         '(0.5, "DivDis"), (0.5, "D-BAT"), UP',
-        '(0.5, "DivDis"), (0.5, "D-BAT", True), UP',
+        '(0.5, "DivDis"), (0.5, "D-BAT fixed"), UP',
         tests.test_claims_compare_what_their_sentences_say,
     ),
 }
