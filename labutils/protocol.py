@@ -9,11 +9,9 @@ images, labels and initial weights depend on the seed alone, so that the arms of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
-
-Settings = Mapping[str, Sequence[tuple]]  # arm -> settings
 
 
 def measure(
@@ -22,7 +20,7 @@ def measure(
     """Scores of all settings at all places, one job per place and seed.
 
     lab: what `start` returned; places: {place: the argument of `score`}; settings: {place:
-    `Settings`}. Returns {place: {(arm, *setting): [score of each seed]}}.
+    {arm: [setting]}}. Returns {place: {(arm, *setting): [score of each seed]}}.
     """
     seeds = list(seeds)
     jobs = [(seed, places[place], settings[place], split) for place in places for seed in seeds]
@@ -34,7 +32,7 @@ def measure(
     }
 
 
-def tune(lab, score: Callable, places: Mapping, grids: Settings, seeds: Iterable[int]) -> dict:
+def tune(lab, score: Callable, places: Mapping, grids: Mapping, seeds: Iterable[int]) -> dict:
     """The setting of each arm, at each place, with the best mean on validation data of `seeds`.
 
     No result may use these seeds. Of equally good settings the first wins. Returns {place: {arm:

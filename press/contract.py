@@ -16,6 +16,7 @@ MAX_LINES, MAX_TECHNIQUE_LINES, MAX_PRINTED_LINES = 40, 30, 20
 HEX_COLOUR = re.compile(r"""["']#[0-9A-Fa-f]{3,8}["']""")
 COLOUR_TABLE = re.compile(r"^COLOURS\b.*?^[}\])].*?$", re.MULTILINE | re.DOTALL)
 COLOURED_NAME = re.compile(r'"(?!color")[^"\n]+"[:,] \(?plots\.[A-Z]+')
+CODE_LINE = re.compile(r"^[ \t]*(?!#|import |from )\S", re.MULTILINE)
 HEADING = re.compile(r"^## (.+?)\s*$", re.MULTILINE)
 SECTIONS = HEADING.findall(TEMPLATE.read_text(encoding="utf-8"))
 WORDS_A_MINUTE, LINES_A_MINUTE = 200, 50
@@ -32,7 +33,7 @@ AMOUNTS = {  # fewest and most
     "pictures": (4, inf),
     # of labs
     "code cells": (1, 25),
-    "lines of code besides the first two cells": (1, 300),
+    "lines of code without imports, comments and claims": (1, 300),
     "lines of technique": (1, 100),
     "stored bytes": (1, 400_000),
     MINUTES: (0, 12),
@@ -171,12 +172,10 @@ def _amounts(notebook):
 def _in_chapter(notebook):
     glossary = (notebook.root / "book" / "glossary.md").read_text(encoding="utf-8")
     terms = re.findall(r"^(\w.*)\n  ", glossary.partition("```{glossary}")[2], re.MULTILINE)
-    used = [rf"\b{re.escape(term)}(?:s|es)?\b" for term in terms]
+    used = [t for t in terms if re.search(rf"(?i)\b{re.escape(t)}(?:s|es)?\b", notebook.prose)]
     return {
         "margin notes": notebook.prose.count("```{margin}"),
-        "terms of the glossary": sum(
-            bool(re.search(term, notebook.prose, re.IGNORECASE)) for term in used
-        ),
+        "terms of the glossary": len(used),
         "pictures": sum(_has_picture(cell) for _, cell in notebook.cells),
     }
 
@@ -185,10 +184,11 @@ def _in_lab(notebook):
     """Amounts of a lab; those of its record only after the first recorded run of `small`."""
     own = [cell for _, cell in notebook.cells if not tags(cell) & {"setup", "parameters"}]
     seen = _lines(cell for cell in own if not tags(cell) & {"hide-input", "hide-cell"})
+    code = "\n".join(cell["source"] for cell in own if "claims" not in tags(cell))
     minutes = len(notebook.prose.split()) / WORDS_A_MINUTE + seen / LINES_A_MINUTE
     found = {
         "code cells": len(notebook.cells),
-        "lines of code besides the first two cells": _lines(own),
+        "lines of code without imports, comments and claims": len(CODE_LINE.findall(code)),
         "lines of technique": _lines(notebook.tagged("technique")),
         "stored bytes": notebook.file.stat().st_size,
         MINUTES: round(minutes, 1),

@@ -1,10 +1,11 @@
 """The networks that the chapter on SimCLRv2 starts from: long pretrainings, shipped with the book.
 
 ``python -m studies.pretrain_simclr`` runs the chapter's own function `pretrain`, with its settings
-of the profile `small`, for every seed and every row of its table PRETRAININGS, and for the seed
-that chooses rates. Finished networks stay in ``--folder``, so that a stopped run goes on; parts may
-run side by side with different ``--seeds``. When all are there, they are packed into
-``labutils/assets/simclr-fashion-mnist.npz`` (float16) with a record beside it.
+of the profile `small`, for every seed, and for the seed that chooses rates. Finished networks stay
+in ``--folder``, so that a stopped run goes on; parts may run side by side with different
+``--seeds``. When all are there, they are packed into ``labutils/assets/simclr-fashion-mnist.npz``
+(float16), the chapter's own `try_values` tries rates and penalties with those of the seed that
+chooses, and the record beside the file holds what each scored.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import argparse
 import hashlib
 import json
 import os
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import torch
 
@@ -26,8 +29,10 @@ from press import technique
 ASSETS = Path(__file__).parent.parent / "labutils" / "assets"
 NAME = "simclr-fashion-mnist"
 SEEDS = tuple(range(12))  # of the results
-COMPLETE = 6  # so many have every pretraining; the others have those of the primary claims
 TUNING_SEED = 1000  # its networks choose rates and penalties, and do nothing else
+TRIED = ("labels", "num_validation", "batch", "steps_pretrained", "steps_scratch", "steps_student",
+         "rates_pretrained", "rates_random", "probe_strengths", "tuning_draws", "operations",
+         "padding", "decay", "temperature")  # fmt: skip
 RECORDED = ("dataset", "num_validation", "stages", "blocks", "stem_stride", "output", "temperature",
             "pretraining_steps", "pretraining_batch", "pretraining_rate", "pretraining_decay",
             "crop", "strength")  # fmt: skip
@@ -39,16 +44,15 @@ def experiment(root: Path | None = None):
     rows = {name: (value, value, "", "") for name, value in settings.items()}
     lab = start("simclrv2", rows, profile="small", seeds=None)
     given = {"lab": lab, "S": lab.settings}
-    return technique.load("simclrv2", root, ("technique", "experiment"), given)
+    code = technique.load("simclrv2", root, ("technique", "experiment"), given)
+    sys.modules[code.__name__] = code  # its functions go to other processes as they are
+    cloudpickle.register_pickle_by_value(code)
+    return code
 
 
 def names(code, seed: int) -> list[str]:
-    """The pretrainings of a seed; the one that chooses needs the widths alone."""
-    if seed == TUNING_SEED:
-        return [n for n in code.PRETRAININGS if n.startswith("width")]
-    if seed < COMPLETE:
-        return [*code.PRETRAININGS]
-    return [f"width {code.LARGE}", f"width {code.SMALL}", "head of 2"]
+    """The pretrainings of a seed."""
+    return code.pretrainings_of(None if seed == TUNING_SEED else seed)
 
 
 def file_of(folder: Path, seed: int, name: str) -> Path:
@@ -68,6 +72,17 @@ def run(code, seed: int, folder: Path) -> None:
         print(f"seed {seed}, {name}: {seconds} s", flush=True)
 
 
+def try_values(code, folder: Path) -> dict:
+    """What rates and penalties score with the networks of the seed that chooses, in float16."""
+    file, states = folder / "scores.json", {}
+    if not file.exists():
+        for name in names(code, TUNING_SEED):
+            state = torch.load(file_of(folder, TUNING_SEED, name), weights_only=True)["state"]
+            states[name] = {key: value.half().to(value.dtype) for key, value in state.items()}
+        file.write_text(json.dumps(code.try_values(states)))
+    return json.loads(file.read_text())
+
+
 def pack(code, folder: Path) -> dict:
     """Write the shipped file and its record; keys of the arrays: ``SEED/NAME/PARAMETER``."""
     arrays, seconds = {}, {}
@@ -84,6 +99,8 @@ def pack(code, folder: Path) -> dict:
         "finished": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "command": "python -m studies.pretrain_simclr",
         "settings": {name: getattr(code.S, name) for name in RECORDED},
+        "tried": {name: getattr(code.S, name) for name in TRIED},
+        "scores": try_values(code, folder),
         "seeds": {"results": list(SEEDS), "choosing rates": TUNING_SEED},
         "cpu_seconds": seconds,
         "storage": "float16",
@@ -104,9 +121,13 @@ def main() -> None:
     os.environ.setdefault("LABUTILS_HEADLESS", "1")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     code = experiment(arguments.root)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small networks gain nothing from a second; run two parts instead
     for seed in arguments.seeds:
         run(code, seed, arguments.folder)
+    torch.set_num_threads(threads)  # as many rates are tried at once
+    if TUNING_SEED in arguments.seeds:
+        try_values(code, arguments.folder)
     wanted = [(seed, n) for seed in (*SEEDS, TUNING_SEED) for n in names(code, seed)]
     missing = [pair for pair in wanted if not file_of(arguments.folder, *pair).exists()]
     if missing:

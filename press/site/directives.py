@@ -99,12 +99,7 @@ class ChapterCards(BookDirective):
             for paper in self.catalogue.papers
             if paper.kind == "chapter"
         ]
-        labs = [
-            (theme, [paper for paper in theme.notebooks if paper.kind == "lab"])
-            for theme in self.catalogue.themes
-        ]
-        labs = [line for line in labs if line[1]]
-        return self.render("cards.html", cards=cards, labs=labs, first=first)
+        return self.render("cards.html", cards=cards, themes=self.catalogue.themes, first=first)
 
 
 class VerdictStrip(BookDirective):
@@ -126,7 +121,7 @@ class VerdictStrip(BookDirective):
 
 
 class Theme(BookDirective):
-    """A theme's question, its introduction (the content), its notebooks and those to come."""
+    """A theme's question, its introduction (the content), its notebooks, and how labs compare."""
 
     required_arguments = 1
     has_content = True
@@ -138,11 +133,14 @@ class Theme(BookDirective):
             raise self.error(f"no theme {self.arguments[0]!r} in {catalogue.FILE}; it has {known}")
         theme = found[0]
         states = [self.facts(paper) for paper in theme.notebooks]
+        compared = any(paper.kind == "lab" for paper in theme.notebooks)
+        protocol = (self.root / "book/_templates/protocol.txt").read_text("utf-8")
         to_come = [p for p in theme.papers if not p.heading and p.kind != "reading"]
         return [
             *self.render("question.html", theme=theme),
             *self.parse_content_to_nodes(),
             *self.render("theme.html", theme=theme, states=states, to_come=to_come),
+            *self.parse_text_to_nodes(protocol if compared else ""),
         ]
 
 

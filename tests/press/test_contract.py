@@ -201,7 +201,7 @@ def at(cells, text):
         (lambda c: c.extend(code("x") for _ in range(20)), "29 code cells, expected at most 25"),
         (
             lambda c: c.extend(code("x\n" * 40) for _ in range(8)),
-            "327 lines of code besides the first two cells, expected at most 300",
+            "326 lines of code without imports, comments and claims, expected at most 300",
         ),
         (
             lambda c: c.extend(code("x\n" * 25, "technique") for _ in range(4)),
@@ -232,6 +232,17 @@ def at(cells, text):
 def test_the_contract_of_labs_names_the_problem(problems, edit, problem):
     found = problems("lab", edit)
     assert [line for line in found if problem in line], found
+
+
+def test_blank_lines_comments_imports_and_claims_are_no_lines_of_code(problems):
+    def edit(cells):
+        cells.extend(code(five_lines + "x = 1\n" * 35) for _ in range(8))
+        cells.append(code("x = 1\n" * 40, "claims", "hide-input"))
+
+    five_lines = "import y\n\nfrom y import z\n# why\n    # so\n"
+    assert problems("lab", edit) == []
+    five_lines = "y = 1  # why\n" * 4 + "important = x\n"
+    assert "326 lines of code" in "".join(problems("lab", edit))
 
 
 def test_folded_code_takes_no_time_to_read(problems):

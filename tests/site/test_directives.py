@@ -218,6 +218,13 @@ def test_labs_stand_under_their_theme_and_those_to_come_are_named(states):
     assert "1 lab to come CLEAR (Chen & Mueller 2024): filter" in theme.replace("&amp;", "&")
 
 
+def test_a_theme_with_a_lab_shows_how_labs_compare(states):
+    before, _, after = text(states["fresh"]["theme"]).partition("How the labs compare")
+    assert "1 lab to come" in before
+    for words in ("def measure (", "def tune (", "Of equally good settings the first wins"):
+        assert words in after, words
+
+
 def test_the_map_leads_to_the_notebooks_that_are_there(states):
     page = states["fresh"]["map"]
     assert "4 papers in 2 themes: 1 chapter, 1 lab, 2 labs to come" in text(page)

@@ -147,3 +147,10 @@ def test_every_lab_is_linked_from_the_landing_page_under_its_theme(at, themes):
     lines = at("book/index").locator("ul.lab-links li").all_inner_texts()
     labs = {t.title: [p.short for p in t.notebooks if p.kind == "lab"] for t in themes}
     assert lines == [f"{title}: {', '.join(found)}" for title, found in labs.items() if found]
+
+
+def test_themes_with_labs_show_how_these_compare_and_others_do_not(at, themes):
+    for theme in themes:
+        expected = any(paper.kind == "lab" for paper in theme.notebooks)
+        found = at(theme.docname).locator("article .admonition", has_text="How the labs compare")
+        assert found.count() == expected, theme.slug

@@ -126,13 +126,13 @@ EXPERIMENT = {
         tuned_test(experiment.test_rates_are_the_best_on_validation_images),
     ),
     "the worst rate": (
-        "return {arm: max((score",
-        "return {arm: min((score",
+        "max(pairs)[1] for",
+        "min(pairs)[1] for",
         tuned_test(experiment.test_rates_are_the_best_on_validation_images),
     ),
     "one rate for all arms": (
-        "for score, job in found if job[0] == arm)[1]",
-        "for score, job in found)[1]",
+        "max(pairs)[1] for",
+        "max(max(scores.values()))[1] for",
         tuned_test(experiment.test_rates_are_the_best_on_validation_images),
     ),
     "true JS at the rates of the others": (
@@ -143,8 +143,8 @@ EXPERIMENT = {
         ),
     ),
     "rates chosen on a draw of the results": (
-        "world, tried = draw(seed), dict",
-        "world, tried = draw(lab.seeds[0]), dict",
+        "    world = draw(seed)",
+        "    world = draw(lab.seeds[0])",
         tuned_test(
             experiment.test_every_arm_tries_three_rates_and_true_js_four_times_as_large_ones
         ),
@@ -190,8 +190,8 @@ EXPERIMENT = {
         on_a_draw(experiment.test_no_image_is_in_two_parts),
     ),
     "test images in the pool": (
-        "train.images[pool], drawn])",
-        "dataset.test.images[: S.pool], drawn])",
+        "train.images[pool], strangers])",
+        "test.images[: S.pool], strangers])",
         on_a_draw(experiment.test_no_image_is_in_two_parts),
     ),
     "classes one after the other": (
@@ -207,8 +207,8 @@ EXPERIMENT = {
         on_a_draw(experiment.test_arms_see_what_their_names_say),
     ),
     "places in the pool taken for images": (
-        "torch.cat([rows[:n], mixed[picked]])",
-        "torch.cat([rows[:n], picked])",
+        "torch.cat([rows[:n], mixed[picks[way]]])",
+        "torch.cat([rows[:n], picks[way]])",
         on_a_draw(experiment.test_arms_see_what_their_names_say),
     ),
     "the least certain images": (

@@ -1,5 +1,6 @@
 """The lab on DRO-SSL: closed forms, slow references, independent libraries, hand cases."""
 
+import ast
 import types
 
 import numpy as np
@@ -9,21 +10,16 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 
-from press import technique
+from press import notebooks, technique
 
 WIDE = {"middle": {}, "valley": {}}
-
-
-def serial(function, jobs, _description):
-    return [function(*job) for job in jobs]
 
 
 def given():
     """What the cells take from the notebook, with settings in which a mix-up would show."""
     settings = types.SimpleNamespace(**technique.settings("dro-ssl", "smoke"))
-    settings.tuning_seeds, settings.images = [1000, 1001, 1002], [3, 40, 20, 5]
-    lab = types.SimpleNamespace(map=serial, seeds=(0, 1))
-    return {"lab": lab, "S": settings, "results": {}, "chosen": {}, "wide": WIDE}
+    settings.images = [3, 40, 20, 5]
+    return {"S": settings, "results": {}, "chosen": {}, "wide": WIDE}
 
 
 @pytest.fixture
@@ -296,28 +292,26 @@ def test_only_the_bound_looks_at_the_truth(lab):
 # --- tuning and comparison -----------------------------------------------------------------------
 
 
-def test_settings_are_chosen_on_validation_data_of_the_extra_draws(lab):
-    asked = []
-
-    def scores(seed, place, settings, split):
-        asked.append((seed, place, split))
-        best = {"here": 2, "there": 3}[place]
-        return {(arm, s): -abs(s - best) + seed % 2 for arm in settings for (s,) in settings[arm]}
-
-    grids = {"A": [(1,), (2,), (3,)], "B": [(3,), (4,)]}
-    found = lab.tune(scores, {"x": "here", "y": "there"}, grids)
-    assert found == {"x": {"A": [(2,)], "B": [(3,)]}, "y": {"A": [(3,)], "B": [(3,)]}}
-    seeds = lab.S.tuning_seeds
-    assert asked == [(seed, place, "validation") for place in ("here", "there") for seed in seeds]
+def calls(source, name):
+    """The arguments of each call of a function, as text."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [[*map(ast.unparse, n.args)] for n in nodes if ast.unparse(n.func) == name]
 
 
-def test_the_mean_over_the_extra_draws_decides(lab):
-    values = {1: [9, 0, 0], 2: [4, 4, 4]}
+def whole_source():
+    cells = notebooks.code_cells(notebooks.read(notebooks.path("dro-ssl")))
+    return "\n".join(cell["source"] for _, cell in cells)
 
-    def scores(seed, place, settings, split):
-        return {("A", s): values[s][seed - 1000] for (s,) in settings["A"]}
 
-    assert lab.tune(scores, {"x": 0}, {"A": [(1,), (2,)]}) == {"x": {"A": [(2,)]}}
+def test_settings_are_chosen_on_the_extra_draws_and_results_are_of_the_others():
+    check_calls(whole_source())
+
+
+def check_calls(source):
+    tuned, measured = calls(source, "tune"), calls(source, "measure")
+    assert len(tuned) == len(measured) == 4
+    assert {call[-1] for call in tuned} == {"S.tuning_seeds"}
+    assert {(*call[-2:],) for call in measured} == {("lab.seeds", "'test'")}
 
 
 @pytest.mark.parametrize("profile", ["smoke", "small"])
@@ -326,19 +320,14 @@ def test_extra_draws_are_no_draws_of_the_results(profile):
     assert min(settings["tuning_seeds"]) >= 1000 > settings["num_seeds"]
 
 
-def test_results_are_those_of_each_place_with_its_own_settings(lab):
-    def scores(seed, place, settings, split):
-        assert split == "test"
-        return {(arm, *s): f"{place} {arm} {s} {seed}" for arm in settings for s in settings[arm]}
-
-    settings = {"x": {"A": [(1, 2)], "B": [()]}, "y": {"A": [(3, 4)]}}
-    found = lab.measure(scores, {"x": "here", "y": "there"}, settings, (0, 1), "test")
-    assert found["x"]["A", 1, 2] == ["here A (1, 2) 0", "here A (1, 2) 1"]
-    assert found["y"] == {("A", 3, 4): ["there A (3, 4) 0", "there A (3, 4) 1"]}
-    lab.results.update(found)
-    lab.chosen.update(settings)
-    assert lab.per_seed("y", "A") == found["y"]["A", 3, 4]
-    assert lab.per_seed("x", "B") == found["x"]["B",]
+def test_an_arm_is_read_at_the_setting_of_its_place(lab):
+    lab.chosen.update({"x": {"A": [(1, 2)], "B": [()]}, "y": {"A": [(3, 4)]}})
+    lab.results.update({"x": {("A", 1, 2): [1], ("A", 3, 4): [2], ("B",): [3]}})
+    lab.results.update({"y": {("A", 1, 2): [4], ("A", 3, 4): [5]}, "mean": {("A",): [6]}})
+    found = {(place, arm): lab.per_seed(place, arm) for place, arm in (("x", "A"), ("x", "B"))}
+    assert found == {("x", "A"): [1], ("x", "B"): [3]}
+    assert lab.per_seed("y", "A") == [5]
+    assert lab.per_seed("mean", "A") == [6]  # nothing was chosen there
 
 
 def test_every_arm_is_scored_on_its_own_direction(lab):

@@ -205,19 +205,14 @@ EXPERIMENT = {
         experiment.test_draws_that_choose_settings_have_no_results,
     ),
     "later draws have no baseline": (
-        "set() if seed in FEW else CONTROLS",
-        'set() if seed in FEW else CONTROLS | {"supervised strong"}',
-        experiment.test_later_draws_leave_out_controls_and_more_labels_and_nothing_else,
-    ),
-    "the first draws leave out what the later ones have": (
-        "set() if seed in FEW else CONTROLS",
-        "CONTROLS if seed in FEW else set()",
-        experiment.test_every_arm_runs_with_what_was_chosen_at_its_number_of_labels,
+        "for arm in ALONE if few else MORE_ALONE:",
+        "for arm in (ALONE if few else MORE_ALONE)[seed not in FEW :]:",
+        experiment.test_later_draws_leave_out_more_labels_and_no_arm,
     ),
     "more labels on every draw": (
         "COUNTS if seed in FEW else COUNTS[:1]",
         "COUNTS",
-        experiment.test_later_draws_leave_out_controls_and_more_labels_and_nothing_else,
+        experiment.test_later_draws_leave_out_more_labels_and_no_arm,
     ),
     "one draw chooses at every number of labels": (
         "for labels, draws in zip(COUNTS, S.tuning_draws) for k in range(draws)",

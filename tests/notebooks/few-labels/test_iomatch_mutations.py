@@ -77,7 +77,7 @@ MUTATIONS = {
     ),
     # --- data ---
     "a pool with outliers where there should be none": (
-        'pool = pool[labels[pool] < 6] if split == "no outliers" else pool',
+        "pool = pool[labels[pool] < 6]",
         "pool = pool",
         lab.test_a_pool_without_outliers_has_none,
     ),
@@ -92,13 +92,13 @@ MUTATIONS = {
         lab.test_choosing_does_not_see_test_images,
     ),
     "the same labels for all draws": (
-        "images, streams = dataset.train.images, lab.streams(seed)",
-        "images, streams = dataset.train.images, lab.streams(0)",
+        "streams = lab.streams(seed)",
+        "streams = lab.streams(0)",
         lab.test_a_draw_is_the_same_each_time_and_another_draw_another,
     ),
     "outliers among the labelled images": (
-        "[: 6 * per_class]",
-        "",
+        "few = few[: 6 * per_class]",
+        "few = few[:]",
         lab.test_labels_are_balanced_nested_and_of_the_pool,
     ),
     "weak and strong views of the pool exchanged": (

@@ -32,7 +32,7 @@ MADE = ("TOKENIZER", "CAPTIONS", "IN_TEMPLATES", "NAMES", "KIND", "LOG_PRIOR", "
 def settings(**changes):
     """Those of `smoke` with numbers that differ from each other where a mix-up could hide."""
     s = types.SimpleNamespace(**technique.settings("clip", "smoke"))
-    s.main_pairs, s.supervised_pairs, s.short_pairs, s.scale_pairs = 256, 128, 96, 160
+    s.main_pairs, s.supervised_pairs, s.short_pairs, s.scale_pairs = 256, 128, 96, 224
     s.copies_pairs, s.tuning_pairs, s.line_pairs = 64, 192, [32, 64]
     s.rates, s.strengths, s.scales, s.batches = [1e-3, 2e-3], [0.01, 0.1], [10.0, 25.0], [32, 64]
     s.main_widths = [4, 8, 12]
@@ -535,7 +535,7 @@ def check_choosing(clip, arm=("main", "contrast")):
     assert "test" not in found
 
 
-def test_every_arm_is_tuned_as_long_as_it_is_used_or_as_the_settings_say(clip):
+def test_every_arm_is_tuned_as_long_as_it_is_used_but_no_longer_than_the_settings_say(clip):
     calls = watch(clip)
     clip.retrieve = lambda *_: {5: 7.0}
     clip.kind_accuracy = lambda *_: 7.0
@@ -543,9 +543,11 @@ def test_every_arm_is_tuned_as_long_as_it_is_used_or_as_the_settings_say(clip):
     s, expected = clip.S, {}
     for arm in clip.tuned_arms():
         clip.tune(arm, s.rates[0])
-        expected[arm] = {"main": s.tuning_pairs, "scale": s.scale_pairs}.get(arm[0], s.short_pairs)
+        expected[arm] = s.tuning_pairs if arm[0] in ("main", "scale") else s.short_pairs
+    expected["main", "labels"] = s.supervised_pairs
+    assert s.supervised_pairs < s.tuning_pairs < min(s.main_pairs, s.scale_pairs)
     assert [call["pairs"] for call in calls] == list(expected.values())
-    assert {("batch", 64), ("scale", "learned"), ("width", 1)} <= set(expected)
+    assert {("batch", 64), ("scale", "learned"), ("scale", 25.0), ("width", 1)} <= set(expected)
 
 
 def test_the_best_rate_rule_and_penalty_are_taken(clip):
@@ -558,8 +560,8 @@ def test_the_best_rate_rule_and_penalty_are_taken(clip):
     assert choices.rate(("objective", "contrast")) == 1e-3  # ties: the smaller
     assert choices.rate(("copies", "none")) == 1e-3  # as the standard run
     assert choices.rate(words) == 2e-3
-    tuned |= {(("scale", "learned"), 1e-3): {"-": 1.0}, (("scale", "learned"), 2e-3): {"-": 2.0}}
-    assert choices.rate(("scale", 25.0)) == 2e-3  # as with a learned scale at this length
+    tuned |= {(("scale", 25.0), 1e-3): {"-": 1.0}, (("scale", 25.0), 2e-3): {"-": 2.0}}
+    assert choices.rate(("scale", 25.0)) == 2e-3  # its own
     assert choices.rule(words) == "log p - log prior"
     assert (choices.strength(words, 1), choices.strength(words, 3)) == (0.1, 0.01)
     assert clip.prior_of("log p") is None
@@ -682,7 +684,7 @@ def test_every_short_arm_changes_what_it_says_and_nothing_else(clip):
         ("captions", "in templates"): ("contrast", standard),
         ("width", 1): ("contrast", standard | {"widths": s.widths[1]}),
         ("batch", 64): ("contrast", standard | {"batch": 64}),
-        ("scale", 10.0): ("contrast", standard | {"pairs": 160}),
+        ("scale", 10.0): ("contrast", standard | {"pairs": 224}),
         ("copies", "none"): ("contrast", standard | {"pairs": 64}),
         ("copies", "one caption"): ("contrast", standard
                                     | {"pairs": 64, "copies": 4, "shared": True}),
@@ -744,10 +746,19 @@ def test_all_short_arms_are_run_and_those_equal_to_the_standard_once(clip):
     arms = clip.short_arms()
     assert len(set(arms)) == len(arms)
     jobs = clip.jobs_of((0, 1))
-    assert len(set(jobs)) == len(jobs) == 2 * (4 + len(arms) + len(clip.diversity_arms()))
+    assert len(set(jobs)) == len(jobs)
+    runs = 2 * (4 + len(arms) + len(clip.diversity_arms()))
+    assert len(jobs) == runs - len(clip.S.scales) - 1  # of the second seed: fixed, learned
     pairs = [clip.options_of(arm) for arm in arms if arm[0] in ("width", "batch")]
     assert clip.options_of(("objective", "contrast")) not in pairs
     assert ("share", 1.0) not in arms
+
+
+def test_runs_that_compare_scales_have_the_first_seeds_and_all_others_every_seed(clip):
+    assert clip.S.scale_seeds == 1
+    jobs = [job[1:] for job in clip.jobs_of((0, 1)) if job[0] is clip.short_run]
+    for arm in clip.short_arms():
+        assert [seed for seed, a in jobs if a == arm] == ([0] if arm[0] == "scale" else [0, 1])
 
 
 # --- variety -------------------------------------------------------------------------------------

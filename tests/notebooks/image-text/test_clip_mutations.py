@@ -327,14 +327,19 @@ EXPERIMENT = {
         experiment.test_the_best_rate_rule_and_penalty_are_taken,
     ),
     "all arms at the rate of contrast": (
-        "arm = arm if (arm, S.rates[0]) in self.tuned else standard",
+        'arm = arm if (arm, S.rates[0]) in self.tuned else ("objective", "contrast")',
         'arm = ("objective", "contrast")',
         experiment.test_the_best_rate_rule_and_penalty_are_taken,
     ),
     "rates tuned at another length": (
-        'options["pairs"] = S.tuning_pairs if arm[0] == "main" else options["pairs"]',
+        'options["pairs"] = min(S.tuning_pairs, options["pairs"])',
         'options["pairs"] = S.tuning_pairs',
-        experiment.test_every_arm_is_tuned_as_long_as_it_is_used_or_as_the_settings_say,
+        experiment.test_every_arm_is_tuned_as_long_as_it_is_used_but_no_longer_than_the_settings_say,
+    ),
+    "scales on every seed": (
+        " or seed in scaled]",
+        " or seed in seeds]",
+        experiment.test_runs_that_compare_scales_have_the_first_seeds_and_all_others_every_seed,
     ),
     "the rule is forgotten": (
         'prior = prior_of(choices.rule(arm)) if objective in ("words", "captions") else None',

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
 
-from labutils import data
+from labutils import data, shipped
 from studies import pretrain_simclr as script
 
 FILE = script.ASSETS / f"{script.NAME}.npz"
@@ -25,12 +26,27 @@ def test_record_fits_the_file(code):
     record = json.loads(FILE.with_suffix(".json").read_text())
     content = FILE.read_bytes()
     assert record["sha256"] == hashlib.sha256(content).hexdigest()
-    assert record["bytes"] == len(content) < 3_000_000
+    assert record["bytes"] == len(content) < 5_000_000
     assert record["settings"] == {name: getattr(code.S, name) for name in script.RECORDED}
     assert {*record["cpu_seconds"]} == {*code.PRETRAININGS}
     assert code.S.shipped == len(script.SEEDS) == len(record["cpu_seconds"]["head of 2"])
+    assert code.S.shipped == shipped.NUM_SIMCLR
     assert record["seeds"]["choosing rates"] == script.TUNING_SEED == code.TUNING_SEED
     assert (FILE.parent / f"{script.NAME}.LICENSE.txt").is_file()
+
+
+def test_all_rates_and_penalties_of_the_settings_were_tried(code):
+    record = json.loads(FILE.with_suffix(".json").read_text())
+    assert record["tried"] == {name: getattr(code.S, name) for name in script.TRIED}
+    tried = shipped.simclr_scores()
+    assert [*tried] == code.S.labels
+    for count, arms in tried.items():
+        own = {arm for arm in code.arms_at(count) if code.SHARED.get(arm, arm) == arm}
+        assert {*arms} == own
+        for arm, scores in arms.items():
+            assert [*scores] == pytest.approx(code.grid_of(arm))
+            assert all(len(row) == code.S.tuning_draws for row in scores.values())
+            assert all(5 < score < 100 for row in scores.values() for score in row)
 
 
 def test_networks_of_the_file_are_those_that_the_chapter_asks_for(code):
@@ -43,7 +59,10 @@ def test_networks_of_the_file_are_those_that_the_chapter_asks_for(code):
 @pytest.mark.parametrize("seed", [*script.SEEDS, script.TUNING_SEED])
 def test_pretrained_features_classify_better_than_untrained_ones(code, seed):
     mini = data.load("fashion-mnist-mini", num_validation=0, generator=torch.Generator())
-    state = code.shipped_states(seed, (1, 10))["width 16"]
+    state = {
+        **dict(nn.ModuleList(code.fresh_pair(0, "width 16", (1, 10))).state_dict()),
+        **shipped.simclr_weights(f"{seed}/width 16/"),
+    }
     scores = []
     for pair in (
         code.fresh_pair(seed, "width 16", (1, 10)),
@@ -66,8 +85,9 @@ def test_a_stopped_pretraining_goes_on_and_is_packed(tmp_path, monkeypatch, caps
         return {"0.conv1.weight": torch.full((1,), seed), "0.classifier.bias": torch.ones(1)}
 
     code = types.SimpleNamespace(
-        PRETRAININGS={"width 2": {}, "width 4": {}, "crop only": {}}, pretrain=pretrain,
-        S=types.SimpleNamespace(**dict.fromkeys(script.RECORDED, 1)),
+        pretrainings_of=lambda place: ["width 2", "width 4", "crop only"][: 3 if place else 2],
+        pretrain=pretrain, try_values=lambda states: {"1": {"arm": {"0.1": [len(states)]}}},
+        S=types.SimpleNamespace(**dict.fromkeys((*script.RECORDED, *script.TRIED), 1)),
     )  # fmt: skip
     monkeypatch.setattr(script, "experiment", lambda root: code)
     monkeypatch.setattr(script, "ASSETS", tmp_path)
@@ -85,3 +105,5 @@ def test_a_stopped_pretraining_goes_on_and_is_packed(tmp_path, monkeypatch, caps
     with np.load(tmp_path / f"{script.NAME}.npz") as arrays:
         assert len(arrays.files) == 5  # no classifier
         assert arrays["5/crop only/0.conv1.weight"].dtype == np.float16
+    record = json.loads((tmp_path / f"{script.NAME}.json").read_text())
+    assert record["scores"] == {"1": {"arm": {"0.1": [2]}}}

@@ -34,7 +34,7 @@ def small_settings():
     """Those of `smoke` with numbers that differ from each other where a mix-up could hide."""
     s = types.SimpleNamespace(**technique.settings("simclrv2", "smoke"))
     s.num_tested, s.widths, s.student_width, s.study_width, s.batch = 50, [2, 3, 4], 3, 2, 8
-    s.labels, s.study_labels, s.draws = [1, 2, 4], 2, [2, 2, 1]
+    s.labels, s.study_labels, s.complete, s.tuning_draws = [1, 2, 4], 2, 1, 2
     s.steps_pretrained, s.steps_scratch, s.steps_student = [2, 3, 4], [5, 6, 7], [8, 9, 10]
     s.pretraining_batch, s.probe_strengths = 6, [0.01, 0.1]
     s.rates_pretrained, s.rates_random = [0.1, 0.2], [0.3, 0.4]
@@ -160,33 +160,44 @@ def test_the_draw_that_chooses_has_no_results(experiment):
 # --- pretraining ---------------------------------------------------------------------------------
 
 
-def at_small(experiment):
-    """Give the experiment the settings of `small`, to which the shipped networks belong."""
-    s = experiment.S
-    vars(s).update(technique.settings("simclrv2", "small"))
-    studies = {n: row for n, row in experiment.PRETRAININGS.items() if not n.startswith("width")}
-    rows = {f"width {w}": {"width": w} for w in s.widths}
-    rows |= {n: row | {"width": s.study_width} for n, row in studies.items()}
-    vars(experiment)["PRETRAININGS"] = rows
-    return experiment
+@pytest.fixture
+def chapter():
+    """The experiment with the settings of `small`, to which the shipped networks belong."""
+    return technique.load("simclrv2", tags=TAGS, given={"lab": LAB, "S": settings_of_small()})
 
 
-def test_every_seed_has_its_own_shipped_networks(experiment):
-    chapter = at_small(experiment)
-    first = [chapter.shipped_states(seed, (1, 10)) for seed in range(chapter.S.shipped)]
-    assert all([*states] == [*chapter.PRETRAININGS] for states in first)
-    choosing = chapter.shipped_states(chapter.TUNING_SEED, (1, 10))
-    assert [*choosing] == [f"width {w}" for w in chapter.S.widths]
-    stems = [s["width 16"]["0.conv1.weight"] for s in (*first, choosing)]
+def settings_of_small():
+    return types.SimpleNamespace(**technique.settings("simclrv2", "small"))
+
+
+def at_places(chapter):
+    """{seed: place} of all sets of networks."""
+    places = {seed: seed for seed in range(chapter.S.shipped)}
+    return places | {chapter.TUNING_SEED: None}
+
+
+def test_every_seed_has_its_own_shipped_networks(chapter):
+    found = {s: chapter.shipped_states(k, s, (1, 10)) for s, k in at_places(chapter).items()}
+    stems = [states["width 16"]["0.conv1.weight"] for states in found.values()]
     assert all(not torch.equal(a, b) for k, a in enumerate(stems) for b in stems[:k])
-    again = chapter.shipped_states(chapter.S.shipped + 1, (1, 10))  # further seeds take turns
-    assert torch.equal(again["width 16"]["0.conv1.weight"], stems[1])
+    for place, seed in ((1, 103), (8, 110)):  # other seeds take turns, whole sets in whole places
+        again = chapter.shipped_states(place, seed, (1, 10))
+        assert [*again] == [*found[place]]
+        stem = again["width 16"]["0.conv1.weight"]
+        assert any(torch.equal(stem, other) for other in stems[:-1])
 
 
-def test_shipped_networks_are_those_of_their_file(experiment):
-    chapter = at_small(experiment)
+def test_later_seeds_have_what_the_primary_claims_need(chapter):
+    s = chapter.S
+    assert chapter.pretrainings_of(s.complete - 1) == [*chapter.PRETRAININGS]
+    later = ["width 2", "width 4", "width 16", "head of 2"]
+    assert chapter.pretrainings_of(s.complete) == chapter.pretrainings_of(11) == later
+    assert chapter.pretrainings_of(None) == [f"width {w}" for w in s.widths]
+
+
+def test_shipped_networks_are_those_of_their_file(chapter):
     with np.load(script.ASSETS / f"{script.NAME}.npz") as arrays:
-        for name, state in chapter.shipped_states(4, (1, 10)).items():
+        for name, state in chapter.shipped_states(4, 4, (1, 10)).items():
             pair = nn.ModuleList(chapter.pretrained_pair(state, name, (1, 10)))
             for key, value in pair.state_dict().items():
                 if not key.endswith("num_batches_tracked") and "classifier" not in key:
@@ -400,7 +411,7 @@ def test_all_arms_of_a_draw_share_views_and_labels_alone_never_touch_the_pool(ex
             assert row.hard == (), arm
     assert found["distilled + labels"].hard is task.hard
     pool, labelled = (task.pool[kind][: found["distilled"].steps] for kind in ("all", "labelled"))
-    for arm in ("distilled", "distilled + labels", "distilled, tau 0.1", "self-distilled"):
+    for arm in ("distilled", "distilled + labels", "self-distilled"):
         assert torch.equal(found[arm].soft[0], pool), arm
     assert torch.equal(found["taught by scratch"].soft[0], pool)
     assert torch.equal(found["soft labels, labelled set"].soft[0], labelled)
@@ -416,7 +427,7 @@ def test_every_student_has_its_own_teacher_weight_and_temperature(experiment):
     assert [a for a, row in students.items() if row.alpha != 1] == ["distilled + labels"]
     assert students["distilled + labels"].alpha == small_settings().alpha
     cold = {arm: row.tau for arm, row in students.items() if row.tau != 1}
-    assert cold == {"distilled, tau 0.1": 0.1, "self-distilled": 0.1}
+    assert cold == {"self-distilled": 0.1}
 
 
 def width_of(network):
@@ -505,7 +516,7 @@ def outcome(experiment, function, **seeds):
     chosen = dict.fromkeys(experiment.ARMS, 0.05)
     if function == "tune":
         tried = ("fine-tuned", "probe", "label only", "distilled")
-        return experiment.tune(tried, 2, states, chosen)
+        return experiment.tune(tried, 2, 0, states, chosen)
     return experiment.run_draw(0, 0, 4, states, chosen)
 
 
@@ -523,9 +534,9 @@ def test_tuning_trains_on_the_draw_that_chooses(experiment):
     asked, task_of = [], experiment.task_of
     vars(experiment)["task_of"] = lambda *job: asked.append(job) or task_of(*job)
     states, chosen = states_of(experiment), dict.fromkeys(experiment.ARMS, 0.05)
-    experiment.tune(["label only"], 4, states, chosen)
+    experiment.tune(["label only"], 4, 1, states, chosen)
     experiment.run_draw(1, 1, 4, states, chosen)
-    assert asked == [(experiment.TUNING_SEED, 0, 4), (1, 1, 4)]
+    assert asked == [(experiment.TUNING_SEED, 1, 4), (1, 0, 4)]
 
 
 def test_results_are_measured_on_test_images_alone(experiment):
@@ -556,7 +567,6 @@ def test_grids_fit_the_kind_of_the_arm_and_the_temperature(experiment):
     assert experiment.grid_of("scratch") == experiment.grid_of("distilled") == s.rates_random
     cold = [0.01 * rate for rate in s.rates_random]
     assert experiment.grid_of("self-distilled") == pytest.approx(cold)
-    assert experiment.grid_of("distilled, tau 0.1") == pytest.approx(cold)
 
 
 def test_arms_share_a_rate_only_where_something_else_is_compared(experiment):
@@ -573,28 +583,62 @@ def test_arms_share_a_rate_only_where_something_else_is_compared(experiment):
 
 
 def test_the_best_value_wins_and_of_equals_the_smallest(experiment):
-    assert experiment.best_of({0.3: 70.0, 0.1: 71.0, 1.0: 69.0}) == 0.1
-    assert experiment.best_of({0.3: 71.0, 0.1: 71.0, 1.0: 69.0}) == 0.1
+    assert experiment.best_of({0.3: [70.0], 0.1: [71.0], 1.0: [69.0]}) == 0.1
+    assert experiment.best_of({0.3: [71.0], 0.1: [71.0], 1.0: [69.0]}) == 0.1
+    assert experiment.best_of({0.3: [90.0, 1.0], 0.1: [60.0, 60.0]}) == 0.1
 
 
-def test_a_pretraining_counts_once_with_the_mean_of_its_draws(experiment):
-    runs = {(s, d, k): {"a": 100 * s + 10 * d + k} for s in (1, 0) for d in (0, 1) for k in (1, 4)}
-    runs[5, 0, 1] = {"a": 1e6}
-    assert experiment.seed_means(runs, ["a"], 4) == {"a": [9.0, 109.0]}
+def test_all_draws_try_all_values_of_all_arms_that_have_their_own(experiment):
+    asked = []
 
+    def tune(arms, per_class, draw, states, chosen):
+        asked.append((draw, per_class, [*chosen]))
+        return {arm: {0.1: draw, 0.2: 10 * per_class} for arm in arms}
 
-def test_arms_are_compared_in_the_draws_that_both_ran_in(experiment):
-    runs = {
-        (s, d, 4): {"a": 10 * d + s} | ({"b": s} if d == 0 else {}) for s in (0, 1) for d in (0, 1)
+    vars(experiment).update(tune=tune)
+    vars(experiment)["lab"] = types.SimpleNamespace(
+        map=lambda function, jobs, _: [function(*job) for job in jobs]
+    )
+    tried = experiment.try_values({})
+    own = {a for a in experiment.ARMS if experiment.SHARED.get(a, a) == a}
+    assert {*tried[2]} == own
+    assert {*tried[1]} == {*tried[4]} == own & {*experiment.MAIN}
+    assert tried[4]["distilled"] == {0.1: [0, 1], 0.2: [40, 40]}
+    assert {job[:2] for job in asked} == {(d, k) for d in (0, 1) for k in (1, 2, 4)}
+    untaught = {a for a in experiment.MAIN if "taught on" not in experiment.ARMS[a]}
+    assert {frozenset(chosen) for _, k, chosen in asked if k == 1} == {
+        frozenset(),
+        frozenset(untaught),
     }
-    assert experiment.seed_means(runs, ["a", "b"], 4) == {"a": [0.0, 1.0], "b": [0.0, 1.0]}
+    assert experiment.best(tried)[4] == dict.fromkeys(own & {*experiment.MAIN}, 0.2)
+
+
+def test_arms_are_compared_over_the_seeds_in_which_both_ran(experiment):
+    runs = {
+        (s, k): {"a": 10 * s + k} | ({"b": s} if s == 1 else {}) for s in (1, 0) for k in (1, 4)
+    }
+    runs[5, 4] = {"a": 1e6, "b": 1e6}  # no seed of the run
+    assert experiment.seed_means(runs, ["a"], 4) == {"a": [4, 14]}
+    assert experiment.seed_means(runs, ["a", "b"], 4) == {"a": [14], "b": [1]}
 
 
 def test_studies_run_at_one_count_and_teachers_before_their_students(experiment):
     assert experiment.arms_at(2) == [*experiment.ARMS]
-    assert experiment.arms_at(2, 1) == [*experiment.MAIN]
     assert experiment.arms_at(1) == experiment.arms_at(4) == [*experiment.MAIN]
-    for per_class in (1, 2):
-        arms = experiment.arms_at(per_class)
+    for per_class, place in ((1, 0), (2, 0), (2, 1), (4, 1)):
+        arms = experiment.arms_at(per_class, place)
         students = [k for k, arm in enumerate(arms) if "taught on" in experiment.ARMS[arm]]
         assert max(arms.index("fine-tuned"), arms.index("scratch")) < min(students)
+
+
+def test_later_seeds_run_what_the_primary_claims_need(experiment, chapter):
+    whole = [arm for arm in experiment.MAIN if experiment.MAIN[arm]["width"] in (2, 3, 4)]
+    assert experiment.arms_at(1, 1) == []
+    assert experiment.arms_at(4, 1) == whole
+    assert experiment.arms_at(2, 1) == whole + experiment.PRIMARY
+    made = chapter.pretrainings_of(11)
+    assert "fine-tuned, width 8" not in chapter.arms_at(100, 11)
+    for arm in chapter.arms_at(10, 11):
+        row = chapter.ARMS[arm]
+        if "start" in row or "probe" in row:
+            assert row.get("from", f"width {row['width']}") in made, arm

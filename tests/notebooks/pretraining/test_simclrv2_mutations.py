@@ -3,6 +3,7 @@
 Those of the experiment that survive, and why nothing catches them, stand after the second list.
 """
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -136,18 +137,23 @@ EXPERIMENT = {
         experiment.test_the_draw_that_chooses_has_no_results,
     ),
     "one shipped network for all seeds": (
-        "else seed % S.shipped",
-        "else 0",
+        "number = seed % S.complete if",
+        "number = 0 if",
+        experiment.test_every_seed_has_its_own_shipped_networks,
+    ),
+    "later seeds take the networks of the first": (
+        "S.complete + seed % rest",
+        "seed % rest",
         experiment.test_every_seed_has_its_own_shipped_networks,
     ),
     "rates chosen on the networks of a result": (
-        "number = seed if seed == TUNING_SEED else seed % S.shipped",
-        "number = seed % S.shipped",
+        "    number = TUNING_SEED\n",
+        "    number = 0\n",
         experiment.test_every_seed_has_its_own_shipped_networks,
     ),
     "random heads behind shipped encoders": (
-        "kept = {k.removeprefix(start): k for k in arrays.files if k.startswith(start)}",
-        'kept = {k.removeprefix(start): k for k in arrays.files if k.startswith(start + "0")}',
+        'simclr_weights(f"{number}/{name}/")',
+        'simclr_weights(f"{number}/{name}/0")',
         experiment.test_shipped_networks_are_those_of_their_file,
     ),
     "every pretraining by the full recipe": (
@@ -358,8 +364,8 @@ EXPERIMENT = {
         experiment.test_results_are_measured_on_test_images_alone,
     ),
     "rates chosen on a draw of the results": (
-        "task_of(TUNING_SEED, 0, per_class)",
-        "task_of(lab.seeds[0], 0, per_class)",
+        "task_of(TUNING_SEED, draw, per_class)",
+        "task_of(lab.seeds[0], draw, per_class)",
         experiment.test_tuning_trains_on_the_draw_that_chooses,
     ),
     "a rate left out of the grid": (
@@ -393,29 +399,44 @@ EXPERIMENT = {
         experiment.test_arms_share_a_rate_only_where_something_else_is_compared,
     ),
     "the largest of equal rates": (
-        "max(sorted(scores), key=scores.get)",
-        "max(sorted(scores, reverse=True), key=scores.get)",
+        "max(sorted(scores), key",
+        "max(sorted(scores, reverse=True), key",
         experiment.test_the_best_value_wins_and_of_equals_the_smallest,
+    ),
+    "the best single draw decides": (
+        "key=lambda value: np.mean(scores[value])",
+        "key=lambda value: np.max(scores[value])",
+        experiment.test_the_best_value_wins_and_of_equals_the_smallest,
+    ),
+    "one draw tries all values": (
+        "for draw in range(S.tuning_draws) for part",
+        "for draw in range(1) for part",
+        experiment.test_all_draws_try_all_values_of_all_arms_that_have_their_own,
+    ),
+    "students tried before their teachers have a rate": (
+        "for taught in (False, True):",
+        "for taught in (True, False):",
+        experiment.test_all_draws_try_all_values_of_all_arms_that_have_their_own,
     ),
     "the worst rate": (
-        "max(sorted(scores), key=scores.get)",
-        "min(sorted(scores), key=scores.get)",
+        "max(sorted(scores), key",
+        "min(sorted(scores), key",
         experiment.test_the_best_value_wins_and_of_equals_the_smallest,
     ),
-    "only the first draw of a pretraining counts": (
-        "for r in rows[seed]])) for",
-        "for r in rows[seed][:1]])) for",
-        experiment.test_a_pretraining_counts_once_with_the_mean_of_its_draws,
-    ),
-    "arms compared over different draws": (
-        "[r[arm] for r in rows[seed]]",
-        "[r[arm] for (s, _, k), r in runs.items() if (s, k) == (seed, per_class) and arm in r]",
-        experiment.test_arms_are_compared_in_the_draws_that_both_ran_in,
+    "arms compared over different seeds": (
+        "for row in rows if {*arms} <= {*row}]",
+        "for row in rows if arm in row]",
+        experiment.test_arms_are_compared_over_the_seeds_in_which_both_ran,
     ),
     "studies at every count": (
-        "return [*ARMS] if (per_class, draw) == (S.study_labels, 0) else [*MAIN]",
-        "return [*ARMS]",
+        "arms = [*ARMS] if per_class == S.study_labels else [*MAIN]",
+        "arms = [*ARMS]",
         experiment.test_studies_run_at_one_count_and_teachers_before_their_students,
+    ),
+    "networks of later seeds that do not exist": (
+        "made = pretrainings_of(place)",
+        "made = [*PRETRAININGS]",
+        experiment.test_later_seeds_run_what_the_primary_claims_need,
     ),
 }
 
@@ -435,10 +456,9 @@ SURVIVORS = {
 
 IMPORTS = """
 from dataclasses import replace
-import importlib.resources
 import numpy as np
 import torch
-from labutils import augment, data, evaluation, models
+from labutils import augment, data, evaluation, models, shipped
 from labutils.augment import strong, views
 from labutils.data import few_labels
 """
@@ -449,22 +469,26 @@ def source():
     return mutants.source_of("simclrv2", experiment.TAGS, IMPORTS)
 
 
-def module_with(source, right, wrong, mistake):
-    given = {"lab": experiment.LAB, "S": experiment.small_settings()}
-    return mutants.module_with(source, right, wrong, mistake, given)
+def run(test, source, right, wrong, mistake):
+    """A test on the cells with a mistake; its fixture `chapter` has the settings of `small`."""
+    given = {}
+    for name in inspect.signature(test).parameters:
+        settings = experiment.settings_of_small if name == "chapter" else experiment.small_settings
+        names = {"lab": experiment.LAB, "S": settings()}
+        given[name] = mutants.module_with(source, right, wrong, mistake, names)
+    test(**given)
 
 
 @pytest.mark.parametrize("mistake", [*MUTATIONS, *EXPERIMENT])
 def test_mistake_is_caught(source, mistake):
     right, wrong, test = (MUTATIONS | EXPERIMENT)[mistake]
-    mutant = module_with(source, right, wrong, mistake)
     with pytest.raises(AssertionError):
-        test(mutant)
+        run(test, source, right, wrong, mistake)
 
 
 @pytest.mark.parametrize("test", dict.fromkeys(t for *_, t in (MUTATIONS | EXPERIMENT).values()))
 def test_without_a_mistake_nothing_is_caught(source, test):
-    test(module_with(source, "def minimise(", "def minimise(", "no mistake"))
+    run(test, source, "def minimise(", "def minimise(", "no mistake")
 
 
 @pytest.mark.parametrize("mistake", SURVIVORS)

@@ -120,8 +120,8 @@ MUTATIONS = {
         experiment.test_features_are_those_of_the_shipped_encoder_and_of_unit_length,
     ),
     "one encoder for all seeds": (
-        "{seed % 6}/width",
-        "{0}/width",
+        "shipped.simclr_encoder(seed)",
+        "shipped.simclr_encoder(0)",
         experiment.test_features_are_those_of_the_shipped_encoder_and_of_unit_length,
     ),
     "more examples than promised in some domains": (
