@@ -490,6 +490,8 @@ def test_a_score_is_that_of_the_better_hypothesis_on_dominoes_that_judge(lab):
             assert found[(arm, *setting)] == pytest.approx(max(right))
             assert found[(f"{arm}: last", *setting)] == pytest.approx(right[-1])
             assert found[(f"{arm}: by chance", *setting)] == pytest.approx(np.mean(right))
+            top = 100 * np.mean((logits[0].argmax(1) == a.judged.cue).numpy())
+            assert found[(f"{arm}: top half", *setting)] == pytest.approx(top)
             pool = lab.shares(models, a.unlabelled.x)
             for m in lab.S.labels:
                 head, _ = lab.choose(pool, a.unlabelled.y, m)
