@@ -521,15 +521,15 @@ def easy_features(lab):
 def test_a_refitted_layer_learns_from_the_labels_that_were_asked_for(lab, asked):
     a, erm, pool = easy_features(lab)
     pool[1, 10:30] = pool[0, 10:30]  # heads agree there
-    found = lab.refit(a, erm, pool, 20, 0.01, asked)
+    found = lab.refit(a, erm, pool, 20, 10.0, asked)
     assert found > 90
     places = slice(20) if asked == "by chance" else lab.choose(pool, a.unlabelled.y, 20)[1]
     mask = torch.ones(len(a.unlabelled.y), dtype=torch.bool)
     mask[places] = False
     a.unlabelled.y[mask] = 1 - a.unlabelled.y[mask]  # labels that nobody asked for
-    assert lab.refit(a, erm, pool, 20, 0.01, asked) == found
+    assert lab.refit(a, erm, pool, 20, 10.0, asked) == found
     a.unlabelled.y[~mask] = 1 - a.unlabelled.y[~mask]
-    assert lab.refit(a, erm, pool, 20, 0.01, asked) < 10
+    assert lab.refit(a, erm, pool, 20, 10.0, asked) < 10
 
 
 def test_labels_of_one_class_leave_erm_as_it_is(lab):
