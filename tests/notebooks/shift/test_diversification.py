@@ -498,6 +498,22 @@ def test_a_score_is_that_of_the_better_hypothesis_on_dominoes_that_judge(lab):
                 assert found[(f"{arm}: {m} labels", *setting)] == pytest.approx(right[head])
 
 
+def test_the_better_of_two_hypotheses_counts(lab):
+    """Known answers in the place of trained networks: heads right on all, none, and 3 of 4."""
+
+    def shares(hypotheses, x):
+        y = drawn(lab).judged.y
+        third = torch.where(torch.arange(len(y)) % 4 == 0, 1 - y, y)
+        return hard(torch.stack([1 - y, third, y]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vars(lab), "shares", shares)
+        found = scored(lab, settings={"DivDis": [(3, 1.0, 1.0)]})
+    assert found["DivDis", 3, 1.0, 1.0] == 100
+    assert found["DivDis: last", 3, 1.0, 1.0] == 100
+    assert found["DivDis: by chance", 3, 1.0, 1.0] == pytest.approx(175 / 3, abs=0.1)
+
+
 def test_settings_are_chosen_without_test_images(lab):
     other = numbered()
     other.test.images.copy_(255 - other.test.images)
@@ -594,7 +610,7 @@ def test_every_setting_is_chosen_on_validation_data_of_the_extra_seeds(lab):
         assert best[r]["DivDis"] == [BEST["DivDis"]]
         assert best[r]["D-BAT"] == [BEST["D-BAT"]]
     assert best[0.5]["refit-16"] == [BEST["refit-16"]]
-    for net in ("MLP", "CNN", "linear"):
+    for net in ("CNN", "linear"):
         assert best[net] == {"DivDis": [BEST["DivDis"]]}
     refits = [tried for *_, tried in score.calls if "refit-16" in tried]
     assert [next(iter(tried)) for tried in refits] == ["DivDis", "DivDis"], "it says where to ask"
@@ -617,8 +633,7 @@ OWN = {
     0: {"DivDis": [(2, 30, 10)], "D-BAT": [(1, 3)], "five heads": [(5, 3, 10)]},
     0.5: {"DivDis": [(2, 10, 10)], "D-BAT": [(1, 0.1)], "refit-16": [(16, 0.1, "by chance")]},
     1: {"DivDis": [(2, 3, 10)], "D-BAT": [(1, 0.3)]},
-    "MLP": {"DivDis": [(2, 3, 10)]}, "linear": {"DivDis": [(2, 10, 10)]},
-    "CNN": {"DivDis": [(2, 30, 10)]},
+    "linear": {"DivDis": [(2, 3, 10)]}, "CNN": {"DivDis": [(2, 30, 10)]},
 }  # fmt: skip
 
 
@@ -627,22 +642,30 @@ def test_own_and_fixed_weights_are_run(lab):
     plan = lab.plan(OWN)
     erm, skyline = {"ERM": [(1,)]}, {"skyline": [(1,)]}
     fixed = erm | {"DivDis fixed": [(2, 10, 10)], "D-BAT fixed": [(1, 3)]}
+    odd = dict.fromkeys(("MLP, negatives", "linear, negatives", "swapped"), OWN[0.5]["DivDis"])
     assert plan == {
-        0: fixed | OWN[0], 0.25: fixed, 1: fixed | OWN[1], "swapped": fixed,
+        0: fixed | OWN[0], 0.25: fixed, 1: fixed | OWN[1],
         0.5: fixed | OWN[0.5] | skyline | {"two-head ERM": [(2,)]},
-        **{net: erm | skyline | OWN[net] for net in ("MLP", "CNN", "linear")},
+        **{net: erm | skyline | OWN[net] for net in ("CNN", "linear")},
+        **{place: erm | skyline | {"DivDis": setting} for place, setting in odd.items()},
     }  # fmt: skip
     assert list(plan[0.5]).index("DivDis") < list(plan[0.5]).index("refit-16")
 
 
 def test_worlds_differ_in_what_their_names_say(lab):
     assert [world["r"] for world in lab.WORLDS.values()] == list(lab.S.ratios)
-    for world in (lab.WORLDS | lab.SWAPPED).values():
-        assert (world["net"], world["negative"]) == ("MLP", False)
-    for net, world in lab.NETS.items():
-        assert (world["net"], world["negative"], world["r"]) == (net, True, 0.5)
-    swapped = lab.SWAPPED["swapped"]
-    assert (swapped["top"], swapped["bottom"], swapped["r"]) == ((4, 3), (1, 8), 0.5)
+    found = {
+        place: (world["net"], world["negative"], world["top"], world["r"])
+        for place, world in (lab.WORLDS | lab.NETS | lab.ODD).items()
+    }
+    assert found == {
+        **{r: ("MLP", False, (1, 8), r) for r in lab.S.ratios},
+        "CNN": ("CNN", False, (1, 8), 0.5), "linear": ("linear", False, (1, 8), 0.5),
+        "MLP, negatives": ("MLP", True, (1, 8), 0.5),
+        "linear, negatives": ("linear", True, (1, 8), 0.5),
+        "swapped": ("MLP", False, (4, 3), 0.5),
+    }  # fmt: skip
+    assert lab.ODD["swapped"]["bottom"] == (1, 8)
 
 
 def test_per_seed_finds_the_one_setting_of_an_arm(lab):
@@ -663,8 +686,8 @@ def test_claims_compare_what_their_sentences_say(lab):
         "diversify-helps": ((0.5, "DivDis"), (0.5, "ERM"), up, 15),
         "dbat-helps": ((0, "D-BAT: last"), (0, "ERM"), up, 15),
         "sweet-divdis": ((0.5, "DivDis fixed"), (0.5, "D-BAT fixed"), up, 0),
-        "sweet-dbat": ((0, "D-BAT"), (0, "DivDis"), up, 0),
-        "own-divdis": ((0.5, "DivDis"), (0.5, "D-BAT"), up, 0),
+        "sweet-dbat": ((0, "D-BAT fixed"), (0, "DivDis fixed"), up, 0),
+        "own-weights": (("gains", "ahead at ½"), ("gains", "ahead at 0"), up, 0),
         "no-news": (("gains", "at 1"), ("gains", "half of that at ½"), "less", 0),
         "learner-matters": (("linear", "DivDis"), ("MLP", "DivDis"), up, 5),
         "few-labels-rival": ((0.5, "DivDis: 16 labels"), (0.5, "refit-16"), up, 0),
