@@ -51,7 +51,8 @@ def test_navigation_shows_the_theme_of_the_notebook_that_is_open(at, themes):
         side = page.locator(".bd-sidebar-primary")
         assert side.locator("li.active > a.current").inner_text() == theme.notebooks[0].heading
         for paper in theme.notebooks:
-            assert side.get_by_role("link", name=paper.heading, exact=True).is_visible()
+            name = paper.heading.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+            assert side.get_by_role("link", name=name, exact=True).is_visible()
 
 
 def test_theme_leads_to_its_notebooks_and_names_those_to_come(at, themes):

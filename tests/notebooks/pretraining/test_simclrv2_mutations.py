@@ -152,8 +152,8 @@ EXPERIMENT = {
         experiment.test_every_seed_has_its_own_shipped_networks,
     ),
     "random heads behind shipped encoders": (
-        'simclr_weights(f"{number}/{name}/")',
-        'simclr_weights(f"{number}/{name}/0")',
+        "for key, value in fresh.items()} | found",
+        'for key, value in fresh.items()} | {k: v for k, v in found.items() if k[0] == "0"}',
         experiment.test_shipped_networks_are_those_of_their_file,
     ),
     "every pretraining by the full recipe": (
