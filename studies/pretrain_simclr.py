@@ -74,8 +74,9 @@ def run(code, seed: int, folder: Path) -> None:
 
 def try_values(code, folder: Path) -> dict:
     """What rates and penalties score with the networks of the seed that chooses, in float16."""
-    file, states = folder / "scores.json", {}
-    if not file.exists():
+    tried = json.dumps({name: getattr(code.S, name) for name in TRIED})
+    file, states = folder / f"scores-{hashlib.md5(tried.encode()).hexdigest()}.json", {}
+    if not file.exists():  # with other settings, others score
         for name in names(code, TUNING_SEED):
             state = torch.load(file_of(folder, TUNING_SEED, name), weights_only=True)["state"]
             states[name] = {key: value.half().to(value.dtype) for key, value in state.items()}
