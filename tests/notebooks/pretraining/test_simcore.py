@@ -322,7 +322,7 @@ def arms_are_treated_alike(lab, world):
         assert all(torch.equal(v, one["start"][name]) for name, v in seen[0]["start"].items())
         assert one["num_steps"] == SETTINGS["num_steps"]
         assert one["inputs"][0].shape == (3, 2 * SETTINGS["batch_size"], 1, 28, 28)
-        assert [len(batch) for batch in one["images"]] == [SETTINGS["batch_size"]] * 3
+        assert sum(map(len, one["images"])) == 3 * SETTINGS["batch_size"]
         allowed = {x.numpy().tobytes() for x in images}
         assert {x.numpy().tobytes() for batch in one["images"] for x in batch} <= allowed
         group = one["optimizer"].param_groups[0]
@@ -345,6 +345,10 @@ def test_the_loss_of_a_step_is_simclr_of_two_views(lab, world):
     seen = handed(lab, world, world.target)
     x, half = seen["inputs"][0][1], SETTINGS["batch_size"]
     assert not torch.equal(x[:half], x[half:])
+    rows = seen["images"][0][half : 2 * half].flatten(1).float()  # of the second step
+    for views in (x[:half], x[half:]):  # brighter images have brighter views
+        pair = torch.stack([rows.mean(1), views.flatten(1).float().mean(1)])
+        assert torch.corrcoef(pair)[0, 1] > 0.5
     z = seen["net"]((x.float() / 255 - world.moments[0][0]) / world.moments[1][0])
     assert z.shape == (2 * half, 64)
     assert seen["step_loss"](x).item() == pytest.approx(lab.simclr(z, 0.2).item(), rel=1e-4)

@@ -141,8 +141,13 @@ EXPERIMENT = {
         on_a_world(tests.arms_are_treated_alike),
     ),
     "both views are one": (
-        "torch.cat(views.two_views(images[r], RECIPE, streams.augmentation))",
-        "views.two_views(images[r], RECIPE, streams.augmentation)[0].repeat(2, 1, 1, 1)",
+        "torch.stack(views.two_views(images[r.flatten()], RECIPE, streams.augmentation))",
+        "torch.stack(2 * [views.two_views(images[r.flatten()], RECIPE, streams.augmentation)[0]])",
+        on_a_world(tests.test_the_loss_of_a_step_is_simclr_of_two_views),
+    ),
+    "views of other steps": (
+        "pair.transpose(0, 1).flatten(1, 2)",
+        "pair.flatten(0, 1).unflatten(0, (-1, 2)).flatten(1, 2)",
         on_a_world(tests.test_the_loss_of_a_step_is_simclr_of_two_views),
     ),
     "the network that chooses saw the pool": (
