@@ -203,7 +203,7 @@ def test_true_greedy_reaches_its_bound_and_gains_never_grow(lab):
             greedy.append(max(rest, key=lambda u: f([*greedy, u])))
         best = max(f(chosen) for chosen in itertools.combinations(range(10), 3))
         assert f(greedy) >= (1 - 1 / math.e) * best
-        assert best >= f(lab.rounds(s, 3)[0])
+        assert best >= f(lab.rounds(s, 3)[0].tolist())
         for small, extra, u in itertools.permutations(range(5), 3):
             gain = f([small, u]) - f([small])
             assert f([small, extra, u]) - f([small, extra]) <= gain + 1e-12
