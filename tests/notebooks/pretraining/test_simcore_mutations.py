@@ -46,7 +46,7 @@ TECHNIQUE = {
     "an image counts for each centre that takes it": (
         "chosen += dict.fromkeys(best.tolist())",
         "chosen += best.tolist()",
-        tests.test_a_larger_budget_keeps_what_a_smaller_one_took_and_values_never_rise,
+        tests.test_rounds_equal_a_slow_loop,
     ),
     "the images of a round in the order of the pool": (
         "chosen += dict.fromkeys(best.tolist())",
