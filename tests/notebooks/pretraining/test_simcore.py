@@ -379,7 +379,11 @@ def test_the_network_that_chooses_is_not_the_one_that_pretraining_starts_from(la
 
 @pytest.fixture(scope="module")
 def look():
-    return technique.load("simcore", tags=TAGS, given=given()).choose(3)
+    return what_is_chosen(technique.load("simcore", tags=TAGS, given=given()))
+
+
+def what_is_chosen(lab):
+    return types.SimpleNamespace(**lab.choose(3))
 
 
 def test_each_way_takes_what_its_name_says(lab, look, world):
@@ -430,7 +434,7 @@ def test_no_way_sees_the_kinds_but_the_perfect_and_the_worst(lab, look, world):
 def kinds_are_unseen(lab, look, world):
     mixed = vars(world) | {"kinds": world.kinds.flip(0)}
     vars(lab)["draw"] = lambda seed: types.SimpleNamespace(**mixed)
-    other = lab.choose(3)
+    other = what_is_chosen(lab)
     for way, chosen in look.found.items():
         same = torch.equal(other.found[way], chosen)
         assert same == (way not in ("relatives", "strangers")), way
@@ -447,16 +451,16 @@ def test_the_rules_are_counted_on_the_pool_that_is_left(lab, look):
     s, kinds = table(9, 4, 40), torch.arange(40) % 3
     found = lab.watch(s, kinds, torch.tensor(0.9))
     _, takes, values = slow_rounds(s.tolist(), 20)
-    assert found.values.tolist() == pytest.approx(values)
-    assert found.rule == len(slow_rounds(s.tolist(), 40, SETTINGS["patience"])[0])
+    assert found["values"].tolist() == pytest.approx(values)
+    assert found["rule"] == len(slow_rounds(s.tolist(), 40, SETTINGS["patience"])[0])
     near = {u for row, v in zip(takes, values, strict=True) if v >= 0.9 for u in row}
-    assert found.by_level == len(near) > 0
+    assert found["level"] == len(near) > 0
     expected = [100 * sum(u % 3 == 0 for u in row) / 4 for row in takes]
-    assert found.relatives.tolist() == pytest.approx(expected)
-    assert (look.curves["without"].relatives == 0).all()
-    assert (look.curves["with"].relatives > 0).any()
-    assert look.curves["without"].level == look.curves["with"].level
-    assert look.curves["without"].values[0] < look.curves["with"].values[0]
+    assert found["relatives"].tolist() == pytest.approx(expected)
+    assert (look.curves["without"]["relatives"] == 0).all()
+    assert (look.curves["with"]["relatives"] > 0).any()
+    assert look.curves["without"]["near"] == look.curves["with"]["near"]
+    assert look.curves["without"]["values"][0] < look.curves["with"]["values"][0]
 
 
 # --- evaluation ----------------------------------------------------------------------------------

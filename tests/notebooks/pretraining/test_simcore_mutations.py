@@ -20,7 +20,7 @@ def on_a_world(test):
         names = test.__code__.co_varnames[: test.__code__.co_argcount]
         arguments = {"lab": module, "world": world}
         if "look" in names:
-            arguments["look"] = module.choose(3)
+            arguments["look"] = tests.what_is_chosen(module)
         test(*(arguments[name] for name in names))
 
     return run
