@@ -59,7 +59,7 @@ MISTAKES = {
     "unobserved labels win ties": (
         "np.concatenate([np.sort(observed), others])",
         "np.concatenate([others, np.sort(observed)])",
-        tests.test_in_an_ultrametric_only_observed_labels_are_chosen,
+        tests.test_of_labels_that_cost_the_same_an_observed_one_wins_then_the_smaller_number,
     ),
     "arg max gives columns": (
         "np.asarray(observed)[p.argmax(1)]",
