@@ -516,6 +516,7 @@ def whole_source():
 def calls(source, name):
     """The arguments of each call of a function, as text."""
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    nodes.sort(key=lambda node: node.lineno)
     return [[*map(ast.unparse, n.args)] for n in nodes if ast.unparse(n.func) == name]
 
 

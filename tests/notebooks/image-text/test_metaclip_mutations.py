@@ -154,8 +154,8 @@ EXPERIMENT = {
         tests.test_all_arms_of_a_draw_train_on_one_pool_from_one_start_for_equally_many_steps,
     ),
     "right captions counted as worthless": (
-        "(~world.right[rows]).mean()",
-        "world.right[rows].mean()",
+        "(~world.right[rows])",
+        "(world.right[rows])",
         tests.test_what_was_shown_is_counted_by_hand,
     ),
     "the tail is the head": (
