@@ -191,8 +191,8 @@ EXPERIMENT = {
         tests.test_settings_are_chosen_by_the_recall_of_the_study,
     ),
     "controls at the rate of the method": (
-        'LIKE = {"raw, random": "raw", "matched, random": "matched"',
-        'LIKE = {"raw, random": "raw", "matched, random": "balanced"',
+        'LIKE = {"matched, random": "matched"',
+        'LIKE = {"matched, random": "balanced"',
         tests.test_random_subsets_take_the_rate_of_their_source,
     ),
     "the gain of the head for that of the tail": (
