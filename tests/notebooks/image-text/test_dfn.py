@@ -148,6 +148,11 @@ def test_no_clean_picture_is_in_the_pool_and_all_are_by_the_first_artist(lab):
         for name in lab.CLEAN:
             assert pool.isdisjoint(sets[name].picture.tolist())
             assert (data.style[sets[name].picture] == 0).all()
+    lab.S.pool = 10_000  # as many as there are
+    sets = lab.draw(0, NOISE).sets
+    every = set((data.style < 3).nonzero()[:, 0].tolist())
+    apart = set(sets["clean set"].picture.tolist())
+    assert set(sets["whole pool"].picture.tolist()) == every - apart
 
 
 def test_clean_sets_have_the_stated_sizes_captions_and_errors(lab):
@@ -290,12 +295,12 @@ def test_what_a_filter_keeps_is_counted_by_kind_and_group(lab):
     lab.filter_scores = lambda *_: s
     kept = sorted(range(180), key=lambda k: -s[k])[:72]
     near = [data.concepts[c].group in lab.NARROW for c in pool.concept]
-    right = [kind == RIGHT for kind in pool.kind]
+    right = (pool.kind == RIGHT).tolist()
 
     def percent(which, among):
         return 100 * sum(k in which for k in among) / len(among)
 
-    pairs = [s[k] > s[j] for k in range(180) for j in range(180) if right[k] and not right[j]]
+    pairs = [bool(s[k] > s[j]) for k in range(180) for j in range(180) if right[k] and not right[j]]
     assert lab.filtered(a, "any", 0.4, "test") == pytest.approx({
         "": 100 * sum(right[k] for k in kept) / 72,
         ", near": percent(kept, [k for k in range(180) if right[k] and near[k]]),
@@ -320,10 +325,12 @@ def test_a_threshold_is_judged_by_what_it_keeps(lab):
 def test_laions_threshold_tells_own_names_from_shuffled_ones(lab):
     data, ink = pictures()
     count, seen = int((data.style == data.style_names.index("emojione")).sum()), []
+    right = 0.2 + 0.7 * torch.linspace(0, 1, count) ** 0.3
+    wrong = torch.linspace(-0.15, 0.55, count)
 
     def fake(_towers, images, tokens):
         seen.append((images, tokens))
-        return torch.linspace(0.2, 0.9, count) - (0.35 if len(seen) == 2 else 0)
+        return right if len(seen) == 1 else wrong
 
     trained_on(lab)
     lab.scores = fake
@@ -331,7 +338,6 @@ def test_laions_threshold_tells_own_names_from_shuffled_ones(lab):
     (images, own), (_, other) = seen
     assert torch.equal(images, ink[data.style == data.style_names.index("emojione")])
     assert torch.equal(other, own.roll(1, 0))
-    right, wrong = torch.linspace(0.2, 0.9, count), torch.linspace(0.2, 0.9, count) - 0.35
     gap = [
         (right >= t).double().mean() - (wrong >= t).double().mean()
         for t in torch.linspace(-0.2, 1, 500)
