@@ -416,8 +416,8 @@ def test_losses_are_shares_of_what_was_there(lab):
         ("30 % wrong", 1.0): [6, 4], ("clean set", 1.0): [8, 16],
     }  # fmt: skip
     found = lab.losses()
-    assert found["lost precision", 0] == pytest.approx([50, 50])
-    assert found["lost recall", 0] == pytest.approx([25, 75])
+    assert found["lost precision", 0] == pytest.approx([100 / 3, 200 / 3])
+    assert found["lost recall", 0] == pytest.approx([100 / 6, 100])
 
 
 def test_claims_compare_what_their_sentences_say(lab):
