@@ -9,7 +9,7 @@ import pytest
 from building import build, copy_book
 
 from labutils.claims import Claim, Record
-from press import staleness
+from press import notebooks, records, staleness
 
 CHAPTER, LAB = "rs2", "datm"
 CATALOGUE = """\
@@ -128,7 +128,8 @@ def states(small):
         if mark:
             path = small / f"results/choosing-data/{CHAPTER}.small.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(record(mark).to_json(), "utf-8")
+            shown = notebooks.read(notebooks.path(CHAPTER, small))
+            path.write_text(records.sealed(record(mark), shown, "").to_json(), "utf-8")
             for device, code in (("H100", fresh), ("T4", "1" * 16)):  # the other's is older
                 other = replication(code, f"NVIDIA {device}").to_json()
                 path.with_name(f"{CHAPTER}.small.{device.lower()}.json").write_text(other, "utf-8")
