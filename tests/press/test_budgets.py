@@ -17,9 +17,9 @@ def sources(*patterns):
 @pytest.mark.parametrize(
     ("name", "patterns", "most"),
     [
-        ("labutils", ["labutils/**/*.py"], 2948),
+        ("labutils", ["labutils/**/*.py"], 2947),
         ("press", ["press/*.py"], 2635),
-        ("the site", ["press/site/**/*.py"], 1300),
+        ("the site", ["press/site/**/*.py"], 1335),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):
