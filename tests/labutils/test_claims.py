@@ -435,6 +435,14 @@ def test_numbers_outside_a_notebook_print_nothing(capsys, monkeypatch):
     assert make().number("steps", 3) == 3
 
 
+def test_a_number_keeps_its_value():
+    ledger = make()
+    assert ledger.number("steps", 3) == ledger.number("steps", 3.0) == 3
+    with pytest.raises(RecordError, match="number 'steps': expected the value that it had"):
+        ledger.number("steps", 4)
+    assert ledger.numbers["steps"]["value"] == 3
+
+
 def test_a_claim_says_whose_it_is():
     ledger = Ledger("a", "small", [0], {}, {})
     with pytest.raises(TypeError, match="source"):

@@ -104,7 +104,7 @@ def ran(tmp_path_factory):
 
     The good one has run before: its record is superseded.
     """
-    book = Book(tmp_path_factory.mktemp("ran") / "a book")
+    book = Book(tmp_path_factory.mktemp("ran") / "a {good} book")  # papermill formats paths
     (meeting := book.root / "meeting").mkdir()
     meet = {"folder": str(meeting), "me": "good", "other": "bad"}
     book.chapter("good", NOISY, FIGURE, THREADS, MEET.format(**meet))
@@ -192,6 +192,18 @@ def test_an_edit_during_the_run_is_not_overwritten(ran):
     assert "notebooks/theme/edited.ipynb was edited while it ran" in ran.outcomes["edited"].note
     assert ran.notebook("edited").read_bytes() == ran.before["edited"][1] + b" "
     assert not records.record_path("edited", "small", ran.root).exists()
+
+
+def test_a_run_that_stores_elsewhere_does_not_mind_an_edit(book):
+    """`small` may store its outputs while `smoke` of the same notebook runs."""
+    book.chapter("a", "1")
+    (job,) = engine.jobs_of("a", "smoke", None, book.root)
+    book.notebook("a").write_text(job.source + " ")
+    made = record("a", profile="smoke", fingerprint=job.fingerprint)
+    outcome = engine.Outcome("a", "executed", record=made, executed=job.source)
+    assert engine._store(job, outcome).status == "executed"
+    assert book.notebook("a").read_text() == job.source + " "
+    assert records.read_record("a", "smoke", book.root) == outcome.record
 
 
 def test_nothing_is_left_running_or_lying_about(ran):
@@ -291,7 +303,8 @@ def test_a_killed_run_leaves_everything_as_it_was(book, kind, jobs):
     names = ["a", "b"][:jobs]
     for name in names:
         begin = f"open({str(book.root / f'began-{name}')!r}, 'w').close()"
-        book.chapter(name, begin, "import time\ntime.sleep(300)")
+        more = "import subprocess, time\nsubprocess.Popen(['sleep', '300'])"  # as joblib's workers
+        book.chapter(name, more, begin, "time.sleep(300)")
     old = records.record_path("a", "small", book.root)
     notebooks.write({old: record("a").to_json()})
     before = bytes_of(book, "a")

@@ -10,6 +10,7 @@ from building import build, copy_book
 
 from labutils.claims import Claim, Record
 from press import notebooks, records, staleness
+from press.site import records as runs
 
 CHAPTER, LAB = "rs2", "datm"
 CATALOGUE = """\
@@ -240,3 +241,31 @@ def test_a_wrong_catalogue_stops_the_build_with_one_sentence(small, states):
     wrong = "Error: book/catalogue.yml, row 'datm': kind is 'lap'; expected one of chapter, lab"
     assert f"\n{wrong}" in f"\n{output}"
     assert "Traceback" not in output
+
+
+def test_a_record_that_was_touched_is_stale_and_a_malformed_one_is_left_out(small, tmp_path):
+    root = tmp_path / "book"
+    shutil.copytree(small, root, ignore=shutil.ignore_patterns("_build"))
+    path = root / f"results/choosing-data/{CHAPTER}.small.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = notebooks.path(CHAPTER, root)
+    own = record(staleness.fingerprint(CHAPTER, root))
+    path.write_text(records.sealed(own, notebooks.read(file), "").to_json(), "utf-8")
+
+    def seen():
+        runs.all_runs.cache_clear()
+        return [run.stale for run in runs.all_runs(root)]
+
+    assert seen() == [False]
+    content, count = file.read_text("utf-8"), '"execution_count": null'
+    file.write_text(content.replace(count, '"execution_count": 9'), "utf-8")
+    assert seen() == [True]
+    file.write_text(content, "utf-8")
+    path.with_suffix(".history.jsonl").write_text("an invented line\n", "utf-8")
+    assert seen() == [True]
+    assert runs.superseded(root, runs.all_runs(root)[0].paper) == []
+    path.with_suffix(".h100.json").write_text("{", "utf-8")
+    assert seen() == [True]
+    path.write_text("{", "utf-8")
+    assert seen() == []
+    assert len(records.malformed(root)) == 3
