@@ -6,7 +6,6 @@ succeeded. With seeds, each seed is a job; their records are kept as they come a
 """
 
 import contextlib
-import functools
 import hashlib
 import os
 import shutil
@@ -33,7 +32,6 @@ from press.words import count, duration, memory, table
 RUNNING = "_build/running"
 POLL_S, REPORT_S = 0.2, 60  # how often a run is looked at, and reports
 STOP = threading.Event()  # set: what runs here ends
-say = functools.partial(print, flush=True)
 
 # Runs papermill's command line. It ends itself when the process that started it is gone, so that a
 # killed engine leaves nothing behind: neither the kernel nor the processes that this one started.
@@ -50,6 +48,14 @@ threading.Thread(target=watch, daemon=True).start()
 from papermill.cli import papermill
 papermill()
 """
+
+
+def say(text):
+    """Print for whoever watches; a run goes on when its reader has left."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,8 @@ class _Run:
         for file in digests.damaged(job.checkpoints) if self.keeps else ():
             file.unlink()
             say(f"{job.label}: {file} was damaged; what it held is computed again")
+        for file in job.checkpoints.rglob("*.tmp") if self.keeps else ():
+            file.unlink()  # of a run that was killed while it wrote
 
     @property
     def seconds(self):

@@ -110,11 +110,17 @@ def why_stale(notebook, profile, root):
         names = ["its code cells" if name == "notebook" else name for name in changed[:NAMED]]
         more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
         return f"changed since: {', '.join(names)}{more}"
-    if profile == "small":
-        shown = notebooks.read(executed_path(notebook, profile, root))
+    return touched(record, root)
+
+
+def touched(record, root):
+    """Return in words what of that which was stored with a record was changed since, or None."""
+    place = record.notebook, record.profile, root
+    if record.profile == "small":
+        shown = notebooks.read(executed_path(*place))
         if record.outputs != digests.of_outputs(shown):
             return "its stored outputs are not those of its run"
-    if record.history != digests.of_history(_text(history_path(notebook, profile, root))):
+    if record.history != digests.of_history(_text(history_path(*place))):
         return "its history is not the one that it was stored with"
     return None
 

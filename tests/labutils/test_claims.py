@@ -360,6 +360,23 @@ def test_a_value_that_is_not_finite_is_refused_when_read(tmp_path):
         Record.read(path)
 
 
+def test_a_flipped_bit_never_gives_another_record(tmp_path):
+    path, rng = recorded().save(tmp_path), np.random.default_rng(2)
+    whole, own = path.read_bytes(), Record.read(path)
+    for place in rng.choice(8 * len(whole), 100, replace=False):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(changed)
+        try:
+            found = Record.read(path)
+        except RecordError as error:
+            found, text = own, str(error)
+            good = text.startswith(f"{path} is not a record: ") and "\n" not in text
+        else:
+            good = found == own  # only the layout changed
+        assert good, (place, found)
+
+
 def test_results_folder_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("LABUTILS_RESULTS", str(tmp_path / "scratch"))
     path = make(profile="smoke").save(tmp_path / "unused")

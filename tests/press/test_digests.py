@@ -37,6 +37,7 @@ def test_a_damaged_checkpoint_is_said_and_computed_again(book, capsys):
     folder = book.root / "_build" / "checkpoints" / "small-a"
     for name in ("good.pt", "bad.pt"):
         kept.write([1.0], folder / name)
+    (folder / "good.pt.123.tmp").write_bytes(b"half a checkpoint")
     (folder / "bad.pt").write_bytes((folder / "bad.pt").read_bytes().replace(b"PK", b"KP", 1))
     (outcome,) = engine.execute(root=book.root)
     assert outcome.status == "executed", outcome

@@ -221,6 +221,18 @@ def test_what_is_fresh_is_skipped(ran, capsys):
     assert "good      fresh" in capsys.readouterr().out
 
 
+def test_a_reader_of_the_output_that_goes_away_does_not_end_a_run(book, monkeypatch):
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError
+
+    book.write("a", "1")
+    with engine.reserved("a", "small", book.root):
+        monkeypatch.setattr(sys, "stdout", Gone())
+        (outcome,) = engine.execute(root=book.root)
+    assert outcome.note == "another run of this notebook and profile is under way"
+
+
 def test_one_unreadable_notebook_costs_only_itself(book):
     book.notebook("a").write_text("{")
     book.write("b", "x = 1")
@@ -257,9 +269,9 @@ def test_lines_say_how_far_a_run_is(book, monkeypatch, capsys):
 CHECKPOINT = """\
 import os, pathlib
 folder = pathlib.Path(os.environ["LABUTILS_CHECKPOINTS"])
-resumed = (folder / "half.pt").exists()
+resumed = (folder / "half").exists()
 folder.mkdir(parents=True, exist_ok=True)
-(folder / "half.pt").touch()
+(folder / "half").touch()
 print("resumed" if resumed else "from nothing")
 assert resumed, 'interrupted'"""
 
@@ -269,7 +281,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoints(book):
     folder = book.root / "_build" / "checkpoints" / "small-a"
     (first,) = engine.execute(root=book.root)
     assert "interrupted" in first.note
-    assert sorted(file.name.split("-")[0] for file in folder.iterdir()) == ["half.pt", "seconds"]
+    assert sorted(file.name.split("-")[0] for file in folder.iterdir()) == ["half", "seconds"]
     (second,) = engine.execute(root=book.root)
     assert second.status == "executed"
     printed = notebooks.read(book.notebook("a"))["cells"][1]["outputs"][0]["text"]
