@@ -23,7 +23,7 @@ def check_assets(package):
     if not listed.is_file():
         return
     lines = [line.split("  ", 1) for line in listed.read_text(encoding="utf-8").splitlines()]
-    expected = {name: digest for digest, name in lines}
+    expected = {name: digits for digits, name in lines}
     found = {file.name: _sha256(file.read_bytes()) for file in folder.iterdir()}
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):

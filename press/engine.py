@@ -134,8 +134,9 @@ class _Run:
         # of interrupted runs of the same code before this one
         self.keeps = job.profile != "smoke" and Path(job.root).is_dir()
         self.spent_file = job.checkpoints / f"seconds-{job.fingerprint}"
-        before = self.keeps and self.spent_file.exists()
-        self.spent = float(self.spent_file.read_text()) if before else 0.0
+        self.spent = 0.0
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
+            self.spent = float(self.spent_file.read_text()) if self.keeps else 0.0
         for file in digests.damaged(job.checkpoints) if self.keeps else ():
             file.unlink()
             say(f"{job.label}: {file} was damaged; what it held is computed again")
@@ -257,6 +258,7 @@ def _package(job):
             f"the worker's labutils ({package}) differs from the book's; install the same version "
             "of the book's package on all machines"
         )
+    digests.check_assets(package / "labutils")
     return package
 
 
@@ -369,7 +371,7 @@ def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, forc
                     stack.enter_context(reserved(name, profile, root))
                     planned[name] = jobs_of(name, profile, seeds, root)
                     waiting += _to_run(planned[name], outcomes, force)
-                except (PressError, OSError, ValueError) as error:
+                except (PressError, OSError, UnicodeError) as error:
                     outcomes[name] = Outcome(name, "failed", str(error))
             alone = not sweep or profile == "full"
             processes = min(jobs or (1 if alone else cpu_count()), max(1, len(waiting)))

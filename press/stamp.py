@@ -8,14 +8,14 @@ import json
 import sys
 
 from labutils.claims import Claim, Record
-from press import PressError, consistency, notebooks, records
+from press import consistency, notebooks, records
 
 OLD = 2
 
 
 def stamp(root=None):
-    """Stamp what is of schema 2 in ``results``; return the files. Raises ``PressError``."""
-    root, stamped = notebooks.book_root(root), []
+    """Stamp what is of schema 2 in ``results``; return the files, and why others were refused."""
+    root, stamped, refused = notebooks.book_root(root), [], []
     for file in sorted((root / "results").glob("*/*.json")):
         before = file.read_text(encoding="utf-8")
         content = json.loads(before)
@@ -33,13 +33,13 @@ def stamp(root=None):
         notebooks.write({file: record.to_json()})
         if found := consistency.problems(slug, root) if own else []:
             notebooks.write({file: before})
-            raise PressError(f"{file} is not stamped: {found[0]}")
-        stamped.append(file)
-    return stamped
+            refused.append(f"{file} is not stamped: {found[0]}")
+        else:
+            stamped.append(file)
+    return stamped, refused
 
 
 if __name__ == "__main__":
-    try:
-        print(f"stamped: {', '.join(file.name for file in stamp()) or 'none'}")
-    except PressError as error:
-        sys.exit(f"Error: {error}")
+    stamped, refused = stamp()
+    print(f"stamped: {', '.join(file.name for file in stamped) or 'none'}")
+    sys.exit("\n".join(refused) or None)
