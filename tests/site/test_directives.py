@@ -245,7 +245,8 @@ def test_a_wrong_catalogue_stops_the_build_with_one_sentence(small, states):
 
 def test_a_record_that_was_touched_is_stale_and_a_malformed_one_is_left_out(small, tmp_path):
     root = tmp_path / "book"
-    shutil.copytree(small, root, ignore=shutil.ignore_patterns("_build"))
+    shutil.copytree(small, root, ignore=shutil.ignore_patterns("_build", "results"))
+    (root / "book/catalogue.yml").write_text(CATALOGUE, "utf-8")  # other tests spoil it
     path = root / f"results/choosing-data/{CHAPTER}.small.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     file = notebooks.path(CHAPTER, root)
