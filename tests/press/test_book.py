@@ -62,6 +62,15 @@ def test_book_shows_the_end_of_the_output_when_it_crashes(build):
         build("{}['x']")
 
 
+def test_book_is_built_without_a_malformed_record_and_says_so(build, book):
+    book.write("a", "1")
+    file = records.record_path("a", "small", book.root)
+    notebooks.write({file: "[]"})
+    with pytest.raises(PressError, match=r"left out of it:\n.*a\.small\.json is not a record"):
+        build()
+    assert (book.root / "_build" / "html" / "index.html").is_file()
+
+
 def test_status_has_a_line_per_record_and_one_damaged_record_costs_its_own_only(book):
     assert books.status(book.root) == "There are no notebooks yet."
     for name in ("damaged", "fresh", "old", "waiting"):
