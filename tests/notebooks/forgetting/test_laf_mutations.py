@@ -141,12 +141,12 @@ EXPERIMENT = {
     ),
     "retraining on all images": (
         '"retrained": world.kept,',
-        '"retrained": everything,',
+        '"retrained": every,',
         tests.test_a_job_measures_each_setting_beside_three_reference_networks,
     ),
     "a second retrained network that is the first": (
-        "fit, world, rows, streams)",
-        "fit, world, rows, lab.streams(seed))",
+        "timed(fit, world, rows, streams)",
+        "timed(fit, world, rows, lab.streams(seed))",
         tests.test_the_second_retrained_network_is_another_one,
     ),
     "forgotten features in no autoencoder": (
@@ -175,13 +175,13 @@ EXPERIMENT = {
         of_ascent,
     ),
     "more batches for LAF": (
-        "images = ((world.x[kept], world.x[gone]) for kept, gone in pairs)",
-        "images = ((world.x[kept], world.x[gone]) for kept, gone in pairs + pairs)",
+        "pairs = ((world.x[kept], world.x[gone]) for kept, gone in pairs)",
+        "pairs = ((world.x[kept], world.x[gone]) for kept, gone in pairs + pairs)",
         tests.test_all_arms_see_the_same_pairs_and_start_alike,
     ),
     "unlearning that spoils the original": (
-        "net, pairs = copy.deepcopy(original), pairs_of",
-        "net, pairs = original, pairs_of",
+        "net, streams = copy.deepcopy(original), lab.streams",
+        "net, streams = original, lab.streams",
         tests.test_only_arms_with_true_labels_depend_on_labels,
     ),
     "only alignment gets the rate of the other loss": (
