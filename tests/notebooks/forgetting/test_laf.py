@@ -267,13 +267,10 @@ def keys(images):
     return [image.numpy().round(4).tobytes() for image in images]
 
 
-def truth_of(lab, world):
+def truth_of(lab, world, seed=3):
     """The data set's own labels of the draw's training images."""
-    train = data.images.read(lab.S.dataset)[0]
-    dataset = data.load(lab.S.dataset, num_validation=0, generator=generator())
-    assert len(train) == len(dataset.train)
     split = data.load(
-        lab.S.dataset, num_validation=lab.S.num_validation, generator=lab.lab.streams(3).split
+        lab.S.dataset, num_validation=lab.S.num_validation, generator=lab.lab.streams(seed).split
     )
     images = lab.augment.normalise(split.train.images, split.mean, split.std)
     known = dict(zip(keys(images), split.train.labels.tolist(), strict=True))
@@ -299,8 +296,10 @@ def test_only_forgotten_images_have_wrong_labels_and_all_of_them(lab):
         expected = torch.zeros(100, dtype=torch.bool)
         expected[world.gone] = "wrong" in task
         assert torch.equal(wrong, expected)
-    many = [lab.draw(seed, WRONG, "test") for seed in range(12)]
-    assert len(torch.cat([world.y[world.gone] for world in many]).unique()) == 10
+    many = {seed: lab.draw(seed, WRONG, "test") for seed in range(12)}
+    for seed, world in many.items():
+        assert (world.y != truth_of(lab, world, seed))[world.gone].all()
+    assert len(torch.cat([world.y[world.gone] for world in many.values()]).unique()) == 10
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -516,6 +515,16 @@ def test_the_five_numbers_are_those_of_scikit_learn(lab):
     }
     assert numbers == pytest.approx({name: 100 * value for name, value in expected.items()})
     assert torch.equal(answers, said[6:])
+
+
+def test_a_network_that_has_diverged_is_measured_as_one_that_knows_nothing(lab):
+    class Nan(nn.Module):
+        def forward(self, x):
+            return x * torch.nan
+
+    numbers, answers = lab.look_at(Nan(), hand_world())
+    assert numbers["attack"] == 50
+    assert len(answers.unique()) == 1
 
 
 def test_an_attack_on_images_that_were_never_trained_on_is_a_guess(lab):
