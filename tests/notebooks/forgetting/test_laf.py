@@ -650,7 +650,7 @@ def check_calls(source):
     assert {call[-1] for call in tuned} == {"S.tuning_seeds"}
     assert [call[1:3] for call in measured] == [["run", "PLACES"], ["run", "near_far"]]
     assert [call[-2:] for call in measured] == [
-        ["lab.seeds", "'test'"], ["lab.seeds[:5]", "'test'"],
+        ["lab.seeds", "'test'"], ["lab.seeds[:3]", "'test'"],
     ]  # fmt: skip
     assert "others = {name: TUNED_ON[name] for name in" in source
 
