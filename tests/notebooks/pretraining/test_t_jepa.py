@@ -350,7 +350,7 @@ def columns_are_quantiles_of_training_rows(lab):
     ranks = world.x[:n, 2].argsort().argsort()
     inside = (ranks > 5) & (ranks < n - 6)
     expected = torch.special.ndtri((ranks.double()) / (n - 1))[inside]
-    assert torch.allclose(world.x[:n, 2].double()[inside], expected, atol=0.05)
+    assert torch.allclose(world.x[:n, 2].double()[inside], expected, atol=0.1)
     assert world.x.abs().max() <= 3
     X, _ = lab.table("breast cancer")
     changed = X.copy()
@@ -535,12 +535,19 @@ def score_is_the_mean(lab):
 
 def test_trees_have_their_depth_and_number(lab, world):
     known, asked = world.known[5][0], world.parts["test"]
-    found = lab.classify("trees", (1, 3), world.x, world.y, known, asked)
+    found = lab.classify("trees", (1, 30), world.x, world.y, known, asked)
     labels = world.y[asked].numpy()
-    share = 100 * max(labels.mean(), 1 - labels.mean())
-    assert share < found <= 100
-    other = lab.classify("trees", (1, 1), world.x, world.y, known, asked)
-    assert found != other
+    assert 100 * max(labels.mean(), 1 - labels.mean()) < found <= 100
+    made, trees = [], lab.GradientBoostingClassifier
+
+    def watch(**options):
+        made.append(trees(**options))
+        return made[-1]
+
+    vars(lab)["GradientBoostingClassifier"] = watch
+    lab.classify("trees", (2, 3), world.x, world.y, known, asked)
+    assert (made[0].max_depth, made[0].n_estimators) == (2, 3)
+    assert made[0].n_features_in_ == 30
 
 
 # --- tuning --------------------------------------------------------------------------------------
@@ -582,7 +589,7 @@ def settings_are_the_best_on_validation_rows(wide):
     calls = watch_scores(wide)
     chosen = wide.choose({"here": "breast cancer"})["here"]
     assert {arm: chosen[arm] for arm in BEST} == {arm: [best] for arm, best in BEST.items()}
-    assert chosen["shuffled"] == chosen["T-JEPA"]
+    assert chosen["no token"] == chosen["shuffled"] == chosen["T-JEPA"]
     assert {split for _, _, split in calls} == {"validation"}
     assert {seed for seed, _, _ in calls} == set(SETTINGS["tuning_seeds"])
 
@@ -593,13 +600,13 @@ def test_every_trained_arm_tries_as_many_rates_and_every_probe_as_many_penalties
 
 def every_arm_tries_as_much(wide):
     watch_scores(wide)
-    for arm in ("T-JEPA", "no token", "values"):
-        assert wide.GRIDS[arm] == wide.GRIDS["T-JEPA"]
+    assert wide.GRIDS["values"] == wide.GRIDS["T-JEPA"]
+    for arm in ("T-JEPA", "values"):
         assert {setting[0] for setting in wide.GRIDS[arm]} == set(WIDE["rates"])
     for arm in set(wide.GRIDS) - {"trees"}:
         for place in (1, 2):
             assert {setting[place] for setting in wide.GRIDS[arm]} == set(WIDE["strengths"]), arm
-    assert set(wide.GRIDS) == set(wide.ENCODERS) - {"shuffled"} | {
+    assert set(wide.GRIDS) == set(wide.ENCODERS) - {"no token", "shuffled"} | {
         "raw columns", "PCA", "untrained", "trees"
     }  # fmt: skip
     assert {setting[0] for setting in wide.GRIDS["untrained"]} == {0.0}

@@ -224,9 +224,9 @@ EXPERIMENT = {
         "GRIDS, lab.seeds)",
         with_wide_grids(tests.settings_are_the_best_on_validation_rows),
     ),
-    "one rate for the rivals": (
+    "one rate for the rival": (
         'GRIDS["trees"] =',
-        'GRIDS["values"] = GRIDS["no token"] = GRIDS["T-JEPA"][:1]\nGRIDS["trees"] =',
+        'GRIDS["values"] = GRIDS["T-JEPA"][:1]\nGRIDS["trees"] =',
         with_wide_grids(tests.every_arm_tries_as_much),
     ),
     "a single penalty for the untrained encoder": (
