@@ -17,9 +17,9 @@ def sources(*patterns):
 @pytest.mark.parametrize(
     ("name", "patterns", "most"),
     [
-        ("labutils", ["labutils/**/*.py"], 2889),
-        ("press", ["press/*.py"], 2400),
-        ("the site", ["press/site/**/*.py"], 1325),
+        ("labutils", ["labutils/**/*.py"], 3111),
+        ("press", ["press/*.py"], 2651),
+        ("the site", ["press/site/**/*.py"], 1335),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):

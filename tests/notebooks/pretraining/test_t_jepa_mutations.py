@@ -184,8 +184,8 @@ EXPERIMENT = {
         on_a_world(tests.loss_of_a_step_is_that_of_its_arm, "T-JEPA"),
     ),
     "values of the wrong columns": (
-        "        hidden = pick(x[rows][..., None], T)\n",
-        "        hidden = pick(x[rows][..., None], (T + 1) % x.shape[1])\n",
+        "        hidden = pick(x[rows].unsqueeze(2), T)\n",
+        "        hidden = pick(x[rows].unsqueeze(2), (T + 1) % x.shape[1])\n",
         on_a_world(tests.loss_of_a_step_is_that_of_its_arm, "values"),
     ),
     "features of the fast encoder": (
