@@ -150,7 +150,7 @@ EXPERIMENT = {
     ),
     "the same masks for every seed": (
         "draw_masks(rows.numel(), D, *sizes, streams.sampling)",
-        "draw_masks(rows.numel(), D, *sizes, lab.streams(0).sampling)",
+        "draw_masks(rows.numel(), D, *sizes, lab.streams(0).augmentation)",
         tests.draw_keeps_its_parts_apart,
     ),
     "T-JEPA has other initial weights": (
@@ -240,8 +240,8 @@ EXPERIMENT = {
         tests.test_claims_are_those_that_were_fixed,
     ),
     "our control called the paper's": (
-        '"T-JEPA", "untrained", "few", "ours"',
-        '"T-JEPA", "untrained", "few", "paper"',
+        '"T-JEPA", "untrained", "few", "ours", False',
+        '"T-JEPA", "untrained", "few", "paper", False',
         tests.test_claims_are_those_that_were_fixed,
     ),
 }
