@@ -1,7 +1,8 @@
 """The technique of a notebook as one Python file that needs nothing of the book.
 
-A definition that uses labutils is left out, with all that uses it, and the file says so: such
-definitions only train or augment, which whoever takes the file does in their own way.
+Of labutils it takes along short functions that need nothing else there. What uses more of it is
+left out, with all that uses that, and the file says so: such definitions train or augment, which
+whoever takes the file does in their own way.
 """
 
 import ast
@@ -19,7 +20,7 @@ FOLDER = "technique"  # of the site
 EXAMPLES = "book/examples"
 OWN = ("labutils", "press")
 LICENCE = "SPDX-License-Identifier: MIT"
-WIDTH = 99
+WIDTH, SHORT = 99, 30  # letters of a line of prose; lines of a function that is taken along
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def of(slug, root):
     every = [part for cell in parts for part in cell]
     for name in {name for part in every for name in part.bound}:
         imports.pop(name, None)
+    helpers = _helpers(imports, notebooks.book_root(root))
     kept, left_out = _apart(every, imports)
     if not kept:
         raise notebooks.NotebookError(
@@ -90,8 +92,11 @@ def of(slug, root):
             "what they need as arguments"
         )
     used = set().union(*(part.used for part in kept))
+    helpers = [part for part in helpers if used.intersection(part.bound)]
+    used = used.union(*(part.used for part in helpers))
     lines = {imports[name] for name in used & imports.keys()}
-    code = ["\n".join(p.text for p in cell if p in kept).strip("\n") for cell in parts]
+    code = [f"# A helper of the book.\n{part.text.strip()}" for part in helpers]
+    code += ["\n".join(p.text for p in cell if p in kept).strip("\n") for cell in parts]
     body = f"{_sorted_imports(lines)}\n\n\n" + "\n\n\n".join(filter(None, code))
     needs = {line[0].partition(".")[0] for line in lines} - set(sys.stdlib_module_names)
     file = notebooks.book_root(root) / EXAMPLES / f"{slug}.py"
@@ -143,6 +148,30 @@ def _bindings(node):
             inside = isinstance(node, ast.ImportFrom)
             path = (node.module, alias.name) if inside else (alias.name, None)
             yield alias.asname or alias.name.partition(".")[0], (*path, alias.asname)
+
+
+def _helpers(imports, root):
+    """Short functions of labutils that need nothing else of it, as parts.
+
+    They go from the imports, and what they import themselves comes in.
+    """
+    found = []
+    for name, (module, inside, alias) in list(imports.items()):
+        file = root.joinpath(*module.split(".")).with_suffix(".py")
+        if module.partition(".")[0] not in OWN or not inside or alias or not file.is_file():
+            continue
+        source = file.read_text("utf-8")
+        own = {bound: line for node in ast.parse(source).body for bound, line in _bindings(node)}
+        pieces = [_Part(*piece) for piece in _pieces(source)]
+        others = {bound for part in pieces for bound in part.bound if bound != name}
+        others |= {bound for bound, line in own.items() if line[0].partition(".")[0] in OWN}
+        for part in pieces:
+            short = isinstance(part.node, ast.FunctionDef) and part.text.count("\n") <= SHORT
+            if name in part.bound and short and not part.used & (others | set(OWN)):
+                found.append(part)
+                del imports[name]
+                imports |= {k: v for k, v in own.items() if k in part.used and k not in imports}
+    return found
 
 
 def _apart(parts, imports):

@@ -18,7 +18,7 @@ PAPERS = {paper.slug: paper for paper in catalogue.load(ROOT).notebooks}
 MOST_LINES_OF_AN_EXAMPLE, MOST_LINES_OF_USE = 12, 7
 
 CELLS = [
-    "import math, os\nimport abc\nfrom labutils.helper import double\nx = 1 / 0",
+    "import math, os\nimport abc\nfrom labutils import helper\nx = 1 / 0",
     ("technique", '''\
 import json
 
@@ -35,7 +35,7 @@ def scaled(x, strong):  # fmt: skip
     "from labutils.helper import strong",
     ("technique", '''\
 def doubled(x):
-    return double(x)
+    return helper.double(x)
 
 
 def _hidden(x):
@@ -90,8 +90,50 @@ def test_what_uses_labutils_is_left_out_with_all_that_uses_it(book):
     assert of(book).needs == []
 
 
+def test_a_short_function_of_labutils_that_needs_nothing_else_there_comes_along(book):
+    (book.root / "labutils" / "more.py").write_text("""\
+import math
+from labutils.helper import double
+
+LIST = []
+
+
+def root_of(x: int):
+    return math.sqrt(x)
+
+
+def kept(x):
+    return LIST
+
+
+def four(x):
+    return double(x)
+""")
+    book.write(
+        "a", "from labutils.more import root_of, kept, four",
+        ("technique", "def f(x):\n    return root_of(x)\n\n\ndef g(x):\n    return kept(x)"),
+        ("technique", "def h(x):\n    return four(x)"),
+    )  # fmt: skip
+    assert of(book).left_out == ["g", "h"]
+    assert (
+        of(book).body
+        == """\
+import math
+
+
+# A helper of the book.
+def root_of(x: int):
+    return math.sqrt(x)
+
+
+def f(x):
+    return root_of(x)"""
+    )
+    assert list(of(book).defined) == ["f"]
+
+
 def test_a_technique_of_which_nothing_stands_alone_is_refused(book):
-    cell = ("technique", "from labutils.helper import double\n\n\ndef f(x):\n    return double(x)")
+    cell = ("technique", "from labutils import helper\n\n\ndef f(x):\n    return helper.double(x)")
     book.write("a", cell)
     with pytest.raises(NotebookError, match="a: every technique cell needs labutils"):
         of(book)
