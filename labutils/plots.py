@@ -32,12 +32,11 @@ def use_style() -> None:
 def mean_line(ax, x, samples, **style) -> None:
     """Line of means with the band of their 95 % t intervals.
 
-    x: (num_points,). samples: (num_points, num_seeds). style: for `ax.plot`.
+    x: (num_points,). samples: for each point its values, one per seed. style: for `ax.plot`.
     """
-    samples = np.asarray(samples, dtype=float)
-    (line,) = ax.plot(x, samples.mean(1), **style)
-    if samples.shape[1] > 1:
-        bounds = [mean_interval(s) for s in samples]
+    (line,) = ax.plot(x, [np.mean(sample) for sample in samples], **style)
+    if min(map(len, samples)) > 1:
+        bounds = [mean_interval(sample) for sample in samples]
         low, high = [b.low for b in bounds], [b.high for b in bounds]
         ax.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
 

@@ -14,6 +14,7 @@ from docutils import nodes
 from sphinx.errors import ConfigError
 
 from press import catalogue, notebooks
+from press.contract import LINES_A_MINUTE, WORDS_A_MINUTE
 from press.site import records, take
 from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
@@ -169,14 +170,14 @@ def notebook(root, paper):
 
 
 def reading_minutes(cells):
-    """Minutes to read a notebook: 200 words of prose, or 25 lines of code, in a minute."""
+    """Minutes to read the prose and the code in sight, to the nearest five."""
     words = lines = 0
     for cell in cells:
         if cell["cell_type"] == "markdown":
             words += len(re.findall(r"\w+", cell["source"]))
         elif not {"setup", "hide-input", "hide-cell"} & notebooks.tags(cell):
             lines += len(re.findall(r"^.*\S", cell["source"], re.MULTILINE))
-    return 5 * round((words / 200 + lines / 25) / 5)
+    return 5 * round((words / WORDS_A_MINUTE + lines / LINES_A_MINUTE) / 5)
 
 
 def key_figure(root, paper):

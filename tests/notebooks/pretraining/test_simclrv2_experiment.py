@@ -36,6 +36,7 @@ def small_settings():
     s.num_tested, s.widths, s.student_width, s.study_width, s.batch = 50, [2, 3, 4], 3, 2, 8
     s.labels, s.study_labels, s.tuning_draws = [1, 2, 4], 2, 2
     s.complete = s.studied = 1
+    s.sets_at = [1, 9, 9]
     s.steps_pretrained, s.steps_scratch, s.steps_student = [2, 3, 4], [5, 6, 7], [8, 9, 10]
     s.pretraining_batch, s.probe_strengths = 6, [0.01, 0.1]
     s.rates_pretrained, s.rates_random = [0.1, 0.2], [0.3, 0.4]
