@@ -19,6 +19,7 @@ from press.technique import used_globals
 FOLDER = "technique"  # of the site
 EXAMPLES = "book/examples"
 OWN = ("labutils", "press")
+PACKAGES = {"sklearn": "scikit-learn"}  # that have another name than what is imported
 LICENCE = "SPDX-License-Identifier: MIT"
 WIDTH, SHORT = 99, 30  # letters of a line of prose; lines of a function that is taken along
 
@@ -102,7 +103,8 @@ def of(slug, root):
     file = notebooks.book_root(root) / EXAMPLES / f"{slug}.py"
     example = file.read_text("utf-8").strip() if file.is_file() else ""
     defined = {name: part.described for part in kept for name in part.bound if name[0] != "_"}
-    return Technique(slug, defined, sorted(left_out), sorted(needs), body, example)
+    needs = sorted(PACKAGES.get(name, name) for name in needs)
+    return Technique(slug, defined, sorted(left_out), needs, body, example)
 
 
 class _Part:
