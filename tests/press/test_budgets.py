@@ -19,7 +19,7 @@ def sources(*patterns):
     [
         ("labutils", ["labutils/**/*.py"], 2889),
         ("press", ["press/*.py"], 2400),
-        ("the site", ["press/site/**/*.py"], 1300),
+        ("the site", ["press/site/**/*.py"], 1325),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):
