@@ -101,7 +101,10 @@ def pdf():
 @main.command()
 @click.argument("names", nargs=-1, metavar="[NOTEBOOK]...")
 def technique(names):
-    """Write techniques (default: all) as files that run alone, into _build/technique."""
+    """Write techniques (default: all) as files that run alone.
+
+    They lie in _build/technique then.
+    """
     from press import standalone
 
     folder = notebooks.book_root() / "_build" / standalone.FOLDER

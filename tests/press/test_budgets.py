@@ -14,12 +14,12 @@ def sources(*patterns):
 
 
 # The goal for labutils is 2,600 lines; but for a module that labs share, its number only falls.
-# The techniques as files took 330 lines of press and 75 of the site.
+# The techniques as files took 333 lines of press and 75 of the site.
 @pytest.mark.parametrize(
     ("name", "patterns", "most"),
     [
         ("labutils", ["labutils/**/*.py"], 2889),
-        ("press", ["press/*.py"], 2730),
+        ("press", ["press/*.py"], 2733),
         ("the site", ["press/site/**/*.py"], 1400),
     ],
 )
