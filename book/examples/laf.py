@@ -7,5 +7,6 @@ kept, forgotten, rows = torch.randn(400, 20), torch.randn(100, 20) + 1, torch.ar
 features = [net.features(x).detach() for x in (kept, forgotten)]
 models = [fit_autoencoder(Autoencoder(16, 4), e, rows.split(20), generator) for e in features]
 
-laf(net, *models, zip(kept.split(40), forgotten.split(10)), (1e-3, 1e-3), 1.0, generator)
+pairs = [(kept[k::10], forgotten[k::10]) for k in range(10)]
+laf(net, *models, pairs, rates=(1e-3, 1e-3), kappa=1.0, generator=generator)
 print([f"{net.features(x).norm(dim=1).mean():.2f}" for x in (kept, forgotten)])
