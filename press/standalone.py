@@ -192,10 +192,10 @@ def _sorted_imports(lines):
     own = {line for line in lines if line[0].partition(".")[0] in sys.stdlib_module_names}
     for group in (own, lines - own):
         whole = sorted(f"import {m}" + f" as {a}" * bool(a) for m, name, a in group if not name)
-        froms = {}
+        members = {}
         for module, name, alias in sorted(x for x in group if x[1]):
-            froms.setdefault(module, []).append(name + f" as {alias}" * bool(alias))
-        whole += [f"from {module} import {', '.join(names)}" for module, names in froms.items()]
+            members.setdefault(module, []).append(name + f" as {alias}" * bool(alias))
+        whole += [f"from {module} import {', '.join(names)}" for module, names in members.items()]
         groups.append("\n".join(whole))
     return "\n\n".join(filter(None, groups))
 
