@@ -142,13 +142,13 @@ def files_of(record, stored: dict, root: Path, tree: Path) -> dict:
     own = records.record_path(name, profile, root)
     book, files = records.read_record(name, profile, root), {}
     same = book and book.fingerprint == record.fingerprint
-    place = own
+    place, text = own, records.history_after(record, root)
     if profile == "small" or (same and book.environment["device"] != device):
         words = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-        place = own.with_suffix(f".{words}.json")
-    elif book and not same:
-        history = records.history_path(name, profile, root)
-        files[history] = records.history_with(book, history)
+        place, text = own.with_suffix(f".{words}.json"), ""
+    elif text:
+        files[records.history_path(name, profile, root)] = text
+    record = records.sealed(record, stored, text)
     executed = root / "_build" / "executed" / profile / f"{name}.ipynb"
     files |= {executed: stored, place: record.to_json()}
     return {tree / path.relative_to(root): content for path, content in files.items()}

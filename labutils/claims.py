@@ -2,9 +2,11 @@
 
 A claim compares two arms over the same seeds, all of the record's or the first few. Its verdict
 comes from a paired test over them, never from a single run, and the primary claims of a notebook
-are corrected for their number. A record stores values; the rest is derived whenever it is read.
+are corrected for their number. A record stores values; the rest is derived whenever it is read. It
+ends with a digest of all that it says, so that damage and later edits are found.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -21,9 +23,10 @@ from typing import get_args, get_origin, get_type_hints
 from labutils import formats
 from labutils.statistics import DIRECTIONS, Interval, Verdict, corrected, judge, mean_interval
 
-SCHEMA = 2
+SCHEMA = 3
 SOURCES = ("paper", "ours")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+TAG = re.compile(r"<[a-zA-Z/!?][^>]*>")  # of HTML, which the site would show as such
 
 
 class RecordError(ValueError):
@@ -74,13 +77,15 @@ class Claim:
         def expect(good, field: str, expected: str) -> None:
             _expect(good, f"{place}{field}", expected, getattr(self, field))
 
+        expect(NAME.fullmatch(self.id), "id", "lower-case words, digits and hyphens")
+        expect(not TAG.search(self.statement), "statement", "a sentence without HTML")
         expect(self.source in SOURCES, "source", f"one of {SOURCES}")
         where = self.source == "ours" or self.where.strip()
         expect(where, "where", "where the paper makes the claim (section, figure)")
         expect(self.direction in DIRECTIONS, "direction", f"one of {DIRECTIONS}")
         margin = self.direction != "equivalent" or self.margin > 0
         expect(margin, "margin", "a margin above 0 for an equivalence")
-        arms = len(self.arms) == 2 and set(self.arms) == set(self.values)
+        arms = len(self.arms) == 2 and sorted(map(str, self.arms)) == sorted(self.values)
         expect(arms, "arms", "two names, those of values")
         paper = self.paper is None or (
             _finite(self.paper.get("value")) and str(self.paper.get("source", "")).strip()
@@ -98,6 +103,8 @@ class Record:
 
     numbers: name -> {"value", "unit"}; a merged one has "values" of the seeds as well. code: what
     the fingerprint was made of. seconds and memory are of the whole run; None where not measured.
+    outputs, history: digests of what was stored with it, the notebook's outputs and the record's
+    predecessors; None where there are none.
     """
 
     notebook: str
@@ -115,6 +122,8 @@ class Record:
     fingerprint: str | None = None
     code: dict = field(default_factory=dict)
     not_merged: list[str] = field(default_factory=list)
+    outputs: str | None = None
+    history: str | None = None
     schema: int = SCHEMA
 
     def verdicts(self) -> dict[str, Verdict]:
@@ -150,24 +159,36 @@ class Record:
 
     def to_json(self) -> str:
         """The text of the file. Raises ValueError if a value is NaN or infinite."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        content = asdict(self)
+        content["digest"] = digest(content)
+        return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, name: str) -> "Record":
+    def from_json(cls, text: str | bytes, name: str) -> "Record":
         """Read what `to_json` wrote. Raises RecordError, in which `name` stands for the file."""
         try:
             content = json.loads(text)
-            found = content.get("schema") if isinstance(content, dict) else content
+            found = content.get("schema") if isinstance(content, dict) else [content]
             _expect(found == SCHEMA, "schema", SCHEMA, found)
+            stored = content.pop("digest", None)
             _check_fields(cls, content, "")
+            seeds = content["seeds"]
+            distinct = seeds and [*map(type, seeds)] == [int] * len({*seeds}) and min(seeds) >= 0
+            _expect(distinct, "seeds", "distinct integers >= 0", seeds)
+            named = [isinstance(v, str) for v in content["environment"].values()]
+            good = all(named) and "device" in content["environment"]
+            _expect(good, "environment", "texts, a device among them", content["environment"])
             for place, claim in enumerate(content["claims"]):
                 _check_fields(Claim, claim, f"claims[{place}].")
-                found, most = Claim(**claim), len(content["seeds"])
-                found.check(min(found.n or most, most), f"claims[{place}].")
+                claim, most = Claim(**claim), len(seeds)
+                claim.check(min(claim.n or most, most), f"claims[{place}].")
+                once = [other["id"] for other in content["claims"][: place + 1]].count(claim.id)
+                _expect(once == 1, f"claims[{place}].id", "a name of its own", claim.id)
             for key, number in content["numbers"].items():
                 good = isinstance(number, dict) and _finite(number.get("value"))
                 _expect(good, f"numbers.{key}", "a finite value and its unit", number)
-        except ValueError as error:
+            _expect(stored == digest(content), "digest", "that of the content: it changed", stored)
+        except (ValueError, TypeError, RecursionError) as error:
             raise RecordError(
                 f"{name} is not a record: {error}; restore it, or delete it and run again"
             ) from None
@@ -177,7 +198,18 @@ class Record:
     @classmethod
     def read(cls, path: Path) -> "Record":
         """The record in a file. Raises FileNotFoundError, and RecordError if it is malformed."""
-        return cls.from_json(Path(path).read_text(encoding="utf-8"), str(path))
+        try:
+            return cls.from_json(Path(path).read_bytes(), str(path))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise RecordError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def digest(content) -> str:
+    """32 hex digits of what JSON can hold. Raises ValueError for NaN and infinite values."""
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _check_fields(kind: type, content, place: str) -> None:
@@ -212,11 +244,14 @@ class Ledger(Record):
     def number(self, name: str, value: float, unit: str = "") -> float:
         """Record a measured number, quotable in prose as {glue:text}`name`, and return it.
 
-        Raises RecordError if the name is not kebab-case or the value not finite.
+        Raises RecordError if the name is not kebab-case or has another value, or if the value is
+        not finite.
         """
         _expect(NAME.fullmatch(name), "name", "lower-case words, digits and hyphens", name)
         value = value.item() if hasattr(value, "item") else value
         _expect(_finite(value), f"number {name!r}", "a finite number", value)
+        same = self.numbers.get(name, {"value": value})["value"] == value
+        _expect(same, f"number {name!r}", "the value that it had, or another name", value)
         self.numbers[name] = {"value": value, "unit": unit}
         _glue(name, value)
         return value

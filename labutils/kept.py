@@ -1,15 +1,18 @@
 """Results of finished jobs on disk, so that an interrupted notebook goes on where it stopped.
 
 A result is found again by what it was computed from: the job's function with everything of the
-notebook that it uses, and its arguments. An edited cell or other data therefore never meets an old
-result. Files hold plain values only and are read without executing code.
+notebook that it uses, and its arguments, with which torch and which packaged data. An edited cell
+or other data therefore never meets an old result. Files hold plain values only, are read without
+executing code, and end with a digest, so that a damaged one never gives other numbers.
 """
 
 import contextlib
 import copyreg
 import dataclasses
 import dis
+import functools
 import hashlib
+import io
 import os
 import pathlib
 import pickle
@@ -23,6 +26,7 @@ from torch import Tensor
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 NAMED = (torch.dtype, torch.device, torch.Size, np.dtype, range, slice, pathlib.PurePath)
+DIGITS = 64  # of a file's sha256
 OF_PACKAGES = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, np.ufunc)
 
 
@@ -37,11 +41,22 @@ def identity(function: Callable, job: tuple, known: dict | None = None) -> str:
     """32 hex digits that stand for ``function(*job)``: equal values give equal digits.
 
     Counted are the code of functions and classes that the notebook defines, their defaults and the
-    notebook's variables that they use; what comes from a package counts by its name. An object
-    may say by its method `identity_parts` what it stands for. known: shared by the jobs of one map,
-    {id of an object: (object, its digest)}. Raises NotKept for an object of unknown content.
+    notebook's variables that they use; what comes from a package counts by its name. So do torch's
+    version and this package's data. An object may say by its method `identity_parts` what it stands
+    for. known: shared by the jobs of one map, {id of an object: (object, its digest)}. Raises
+    NotKept for an object of unknown content.
     """
-    return _digest((function, job), {} if known is None else known, []).hex()[:32]
+    value = function, job, str(torch.__version__), _assets()
+    return _digest(value, {} if known is None else known, []).hex()[:32]
+
+
+@functools.cache
+def _assets() -> str:
+    """A digest of the data that come with this package."""
+    digest = hashlib.sha256()
+    for file in sorted((pathlib.Path(__file__).parent / "assets").iterdir()):
+        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    return digest.hexdigest()
 
 
 def _digest(value, known: dict, path: list[int]) -> bytes:
@@ -150,17 +165,26 @@ def save(result, path: pathlib.Path) -> None:
 
 
 def write(content, path: pathlib.Path) -> None:
-    """`torch.save` to a file that appears whole or not at all."""
+    """`torch.save` to a file that appears whole or not at all; its sha256 is the zip's comment."""
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    body = stream.getvalue()[:-2] + DIGITS.to_bytes(2, "little")  # the length of the comment
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    torch.save(content, scratch)
-    scratch.replace(path)
+    try:
+        scratch.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)  # of a full disk
 
 
 def load(path: pathlib.Path):
-    """Read what `save` wrote; ValueError if it cannot be read or its dataclass is not known."""
+    """Read what `save` wrote; ValueError if it is damaged or its dataclass is not known."""
     try:
-        return _decode(torch.load(path, weights_only=True))
+        content = path.read_bytes()
+        if hashlib.sha256(content[:-DIGITS]).hexdigest().encode() != content[-DIGITS:]:
+            raise ValueError("its digest does not fit: it was damaged or changed")
+        return _decode(torch.load(io.BytesIO(content), weights_only=True))
     except Exception as error:
         # torch's own words advise to load such a file with its code
         code = isinstance(error, pickle.UnpicklingError)

@@ -143,7 +143,7 @@ def run():
     """Run the command line; expected errors become one line and exit status 2."""
     try:
         main(prog_name="python -m press")
-    except (PressError, RecordError) as error:
+    except (PressError, RecordError, OSError) as error:
         message = error
     except ModuleNotFoundError as error:
         message = (

@@ -53,12 +53,19 @@ def book(root=None, archive=False):
         shown = "\n".join(dict.fromkeys(warnings or lines[-40:]))
         raise PressError(f"the site was not built:\n{shown}\nAll of it is in _build/book.log")
     print(f"The site is built ({duration(time.monotonic() - started)}). Open {page.as_uri()}")
-    print(f"or serve it: python -m http.server 8000 --directory '{page.parent}'", flush=True)
+    print(
+        f"or serve it: python -m http.server 8000 --bind 127.0.0.1 --directory '{page.parent}'",
+        flush=True,
+    )
     offer(page.parent)
     if archive:
         file = pack(page.parent, build / ARCHIVE)
         offer(page.parent, file)
         print(f"To read without a server, unpack {file}", flush=True)
+    if found := records.malformed(root):
+        raise PressError(
+            "the site is there, but these files are left out of it:\n" + "\n".join(found)
+        )
     return page
 
 
@@ -88,11 +95,14 @@ def pack(folder, file):
 def fetch_data(names=()):
     """Fetch data sets (default: all), say where each lies; return whether all are there."""
     from labutils import data
+    from labutils.data import images
 
     complete = True
     for name in names or data.NAMES:
         try:
-            print(f"{name}: {data.fetch(name)}", flush=True)
+            folder = data.fetch(name)
+            images.read(name)  # which checks what the files hold
+            print(f"{name}: {folder}", flush=True)
         except (data.DataError, ValueError) as error:  # no network; an unknown name
             print(f"{name}: {error}", file=sys.stderr)
             complete = False

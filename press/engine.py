@@ -6,7 +6,6 @@ succeeded. With seeds, each seed is a job; their records are kept as they come a
 """
 
 import contextlib
-import functools
 import hashlib
 import os
 import shutil
@@ -18,6 +17,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
 import filelock
@@ -26,27 +26,36 @@ from joblib import cpu_count
 
 import labutils
 from labutils.claims import Record, RecordError
-from press import PressError, notebooks, outputs, records, staleness
+from press import PressError, digests, notebooks, outputs, records, staleness
 from press.words import count, duration, memory, table
 
 RUNNING = "_build/running"
 POLL_S, REPORT_S = 0.2, 60  # how often a run is looked at, and reports
 STOP = threading.Event()  # set: what runs here ends
-say = functools.partial(print, flush=True)
 
 # Runs papermill's command line. It ends itself when the process that started it is gone, so that a
-# killed engine leaves no kernel behind (kernels watch their parent in the same way).
+# killed engine leaves nothing behind: neither the kernel nor the processes that this one started.
 _PAPERMILL = """
-import os, sys, threading, time
+import os, psutil, sys, threading, time
 parent = int(sys.argv.pop(1))
 def watch():
     while os.getppid() == parent:
         time.sleep(0.5)
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
     os._exit(1)
 threading.Thread(target=watch, daemon=True).start()
 from papermill.cli import papermill
 papermill()
 """
+
+
+def say(text):
+    """Print for whoever watches; a run goes on when its reader has left."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def run_job(job, threads=None):
             _Run(job, outcome, Path(scratch)).run(threads)
     except Exception as error:
         outcome.note = str(error)
-        if not isinstance(error, PressError | RecordError):
+        if not isinstance(error, PressError | RecordError | OSError):
             outcome.note = f"{type(error).__name__}: {error}"
             outcome.details = traceback.format_exc()
     outcome.seconds = time.monotonic() - started
@@ -125,8 +134,14 @@ class _Run:
         # of interrupted runs of the same code before this one
         self.keeps = job.profile != "smoke" and Path(job.root).is_dir()
         self.spent_file = job.checkpoints / f"seconds-{job.fingerprint}"
-        before = self.keeps and self.spent_file.exists()
-        self.spent = float(self.spent_file.read_text()) if before else 0.0
+        self.spent = 0.0
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
+            self.spent = float(self.spent_file.read_text()) if self.keeps else 0.0
+        for file in digests.damaged(job.checkpoints) if self.keeps else ():
+            file.unlink()
+            say(f"{job.label}: {file} was damaged; what it held is computed again")
+        for file in job.checkpoints.rglob("*.tmp") if self.keeps else ():
+            file.unlink()  # of a run that was killed while it wrote
 
     @property
     def seconds(self):
@@ -160,7 +175,8 @@ class _Run:
         environment = {
             **os.environ,
             "LABUTILS_PROFILE": self.job.profile,
-            "LABUTILS_CODE": self.job.fingerprint,
+            # What is kept of an interrupted run is of use to the same code and torch only.
+            "LABUTILS_CODE": f"{self.job.fingerprint} torch {metadata.version('torch')}",
             "LABUTILS_RESULTS": str(self.results),
             "LABUTILS_HEADLESS": str(self.said),
             # An interrupted run goes on from here; a smoke run is too short to be worth it.
@@ -176,10 +192,10 @@ class _Run:
         options = ["--kernel", "python3", "--no-progress-bar", "--log-level", "ERROR"]
         if self.job.seed is not None:
             options += ["--language", "python", "--parameters_yaml", f"seeds: [{self.job.seed}]"]
-        command = [sys.executable, "-c", _PAPERMILL, str(os.getpid()), str(self.input)]
+        command = [sys.executable, "-c", _PAPERMILL, str(os.getpid()), self.input.name]
         with self.log.open("wb") as stream:
             return subprocess.Popen(
-                [*command, str(self.output), *options],
+                [*command, self.output.name, *options],  # papermill formats braces in a path
                 env=environment, cwd=self.scratch,
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
                 start_new_session=True,  # Ctrl-C reaches the engine, which then ends this one
@@ -218,8 +234,9 @@ class _Run:
         file = self.results / f"{self.job.notebook}.{self.job.profile}.json"
         if not file.exists():
             raise PressError("no record: the claims cell of a notebook must end with `lab.save()`")
+        seeds = {} if self.job.seed is None else {"seeds": [self.job.seed]}
         return replace(
-            Record.from_json(file.read_text(encoding="utf-8"), file.name),
+            records.read(file, notebook=self.job.notebook, profile=self.job.profile, **seeds),
             title=outputs.title(self.notebook),
             fingerprint=self.job.fingerprint,
             code=self.job.code,
@@ -233,6 +250,7 @@ def _package(job):
     if Path(job.root, "labutils", "__init__.py").is_file():
         if staleness.fingerprint(job.notebook, job.root) != job.fingerprint:
             raise PressError("its code changed since this run was started; run it again")
+        digests.check_assets(Path(job.root, "labutils"))
         return Path(job.root)
     package = Path(labutils.__file__).parents[1]
     if package_digest(package) != job.package:
@@ -240,6 +258,7 @@ def _package(job):
             f"the worker's labutils ({package}) differs from the book's; install the same version "
             "of the book's package on all machines"
         )
+    digests.check_assets(package / "labutils")
     return package
 
 
@@ -291,7 +310,11 @@ def _run_all(jobs, outcomes, processes, dask):
                     outcome = future.result()
                 except Exception as error:  # of the pool: a job reports its own
                     outcome = Outcome(job.label, "failed", f"its worker was lost: {error}")
-                outcomes[job.label] = outcome = _store(job, outcome)
+                try:
+                    outcome = _store(job, outcome)
+                except OSError as error:  # a full disk, a folder that is read-only
+                    outcome.status, outcome.note = "failed", f"it could not be stored: {error}"
+                outcomes[job.label] = outcome
                 note = f" ({outcome.note})" * bool(outcome.note)
                 so_far = f"; {done} of {len(jobs)} jobs done" * (len(jobs) > 1)
                 after = duration(outcome.seconds)
@@ -315,11 +338,19 @@ def reserved(notebook, profile, root):
         raise PressError("another run of this notebook and profile is under way") from None
     try:
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        places = (records.executed_path, records.history_path, records.record_path)
+        files = [place(notebook, profile, root) for place in places]
+        notebooks.recover(_journal(notebook, profile, root), files)
         folder.mkdir()
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
+
+
+def _journal(notebook, profile, root):
+    """Return the file that is there while a run's outputs and record are put in place."""
+    return Path(root, RUNNING, f"{profile}-{notebook}.journal")
 
 
 def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, force=False, root=None):
@@ -340,7 +371,7 @@ def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, forc
                     stack.enter_context(reserved(name, profile, root))
                     planned[name] = jobs_of(name, profile, seeds, root)
                     waiting += _to_run(planned[name], outcomes, force)
-                except PressError as error:
+                except (PressError, OSError, UnicodeError) as error:
                     outcomes[name] = Outcome(name, "failed", str(error))
             alone = not sweep or profile == "full"
             processes = min(jobs or (1 if alone else cpu_count()), max(1, len(waiting)))
@@ -354,8 +385,9 @@ def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, forc
                 _run_all(again, outcomes, processes, dask)
         finally:
             _report(outcomes)
-    for made in planned.values() if sweep else ():
-        _merge(made)
+    problems = [problem for made in planned.values() if sweep and (problem := _merge(made))]
+    if problems:
+        raise PressError("\n".join(problems))
     return list(outcomes.values())
 
 
@@ -376,7 +408,10 @@ def _to_run(jobs, outcomes, force):
         if job.seed is None:
             reason = records.why_stale(job.notebook, job.profile, Path(job.root))
         else:
-            reason = None if _seed_path(job).exists() else "not run yet"
+            try:
+                reason = None if _part(job) else "not run yet"
+            except RecordError as error:  # damaged, or of something else
+                reason = str(error)
         if force:
             shutil.rmtree(job.checkpoints, ignore_errors=True)
         if reason or force:
@@ -404,17 +439,25 @@ def _seed_path(job):
     return folder / f"seed-{job.seed}.json"
 
 
+def _part(job):
+    """Return the finished record of one seed, None if there is none. Raises ``RecordError``."""
+    expected = {name: getattr(job, name) for name in ("notebook", "profile", "fingerprint")}
+    return records.read(_seed_path(job), seeds=[job.seed], **expected)
+
+
 def _store(job, outcome):
     """Keep what a job brought; return its outcome, a failure if nothing may be replaced."""
     root = Path(job.root)
     failed = records.failed_path(job.file_name, job.profile, root)
     source = notebooks.path(job.notebook, root)
-    edited = source.read_text(encoding="utf-8") != job.source
+    in_place = records.executed_path(job.notebook, job.profile, root) == source
+    edited = in_place and source.read_text(encoding="utf-8") != job.source
     if outcome.status == "executed" and job.seed is None and edited:
         outcome.note = f"{source.relative_to(root)} was edited while it ran; nothing was replaced"
         outcome.status, outcome.details = "failed", "Run it again."
     if outcome.status == "executed":
-        notebooks.write(_files(job, outcome, root))
+        files = _files(job, outcome, root)
+        notebooks.write(files, _journal(job.notebook, job.profile, root))
         notebooks.rewrite_setup_cells(root, [job.notebook])  # they say how long a run takes
         failed.unlink(missing_ok=True)
         shutil.rmtree(job.checkpoints, ignore_errors=True)
@@ -434,20 +477,31 @@ def _files(job, outcome, root):
         *(notebooks.parse(s, name) for s in (job.source, outcome.executed))
     )
     files = {records.executed_path(name, profile, root): stored}
-    with contextlib.suppress(RecordError):
-        old = records.read_record(name, profile, root)
-        if old and old.fingerprint != record.fingerprint and profile != "smoke":
-            history = records.history_path(name, profile, root)
-            files[history] = records.history_with(old, history)
-    return files | {records.record_path(name, profile, root): record.to_json()}
+    history = records.history_path(name, profile, root)
+    text = records.history_after(record, root)
+    if text:
+        files[history] = text
+    outcome.record = records.sealed(record, stored, text)
+    return files | {records.record_path(name, profile, root): outcome.record.to_json()}
 
 
 def _merge(jobs):
-    """Merge the finished seeds of a notebook into one record and show its claims."""
-    finished = [Record.read(file) for file in map(_seed_path, jobs) if file.exists()]
-    if finished:
+    """Merge the finished seeds of a notebook into one record and show its claims.
+
+    Returns in words why they cannot be merged, or None.
+    """
+    finished = []
+    for job in jobs:
+        with contextlib.suppress(RecordError):  # it was to be run again, and failed
+            finished += filter(None, [_part(job)])
+    if not finished:
+        return None
+    try:
         merged, root = records.merge(finished), Path(jobs[0].root)
-        path = records.merged_path(merged.notebook, merged.profile, root)
-        notebooks.write({path: merged.to_json()})
-        say("\n" + records.claims_table(merged))
-        say(f"\nThe record of {count(len(finished), 'seed')} is {path.relative_to(root)}")
+    except PressError as error:
+        return f"{jobs[0].notebook}: {error}"
+    path = records.merged_path(merged.notebook, merged.profile, root)
+    notebooks.write({path: merged.to_json()})
+    say("\n" + records.claims_table(merged))
+    say(f"\nThe record of {count(len(finished), 'seed')} is {path.relative_to(root)}")
+    return None

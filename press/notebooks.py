@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from labutils import __version__, find_root
+from labutils.claims import Record, RecordError
 from press import PressError
 
 VOLATILE_METADATA = ("papermill", "execution", "ExecuteTime", "widgets")
@@ -73,28 +74,46 @@ def parse(text, file):
     return notebook
 
 
-def write(contents):
+def write(contents, journal=None):
     """Write files, ``{path: text or notebook}``; each appears whole or not at all.
 
-    All are prepared as neighbours of their files, then put in place in this order. Notebooks get
-    Jupyter's own layout.
+    All are prepared as neighbours of their files, then put in place in this order. With a journal,
+    a file that says so meanwhile, `recover` finishes what was killed between two of them. Notebooks
+    get Jupyter's own layout.
     """
-    prepared = {}
+    prepared = {_neighbour(file): Path(file) for file in contents}
     try:
-        for file, content in contents.items():
-            file = Path(file)
+        for (temporary, file), content in zip(prepared.items(), contents.values(), strict=True):
             file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{file.name}.{os.getpid()}")
-            prepared[temporary] = file
             text = content if isinstance(content, str) else _in_layout(content)
             temporary.write_text(text, encoding="utf-8", newline="\n")
             if file.exists():
                 shutil.copymode(file, temporary)
+        if journal:
+            write({journal: json.dumps({str(t): str(f) for t, f in prepared.items()})})
         for temporary, file in prepared.items():
             temporary.replace(file)
+        if journal:
+            journal.unlink()
     finally:
-        for temporary in prepared:
+        for temporary in () if journal and journal.exists() else prepared:
             temporary.unlink(missing_ok=True)
+
+
+def recover(journal, files):
+    """Finish a `write` of these files that was killed, or remove what it had prepared."""
+    if journal.is_file():
+        for temporary, file in json.loads(journal.read_text(encoding="utf-8")).items():
+            if Path(temporary).exists():
+                Path(temporary).replace(file)
+        journal.unlink()
+    for file in (journal, *files):
+        for left in file.parent.glob(f".{file.name}.*"):
+            left.unlink()
+
+
+def _neighbour(file):
+    return Path(file).with_name(f".{Path(file).name}.{os.getpid()}")
 
 
 def _in_layout(notebook):
@@ -159,9 +178,10 @@ def setup_cell(root=None, chapter=None):
     """Return the source that the ``setup`` cell of a chapter must have, with its recorded times."""
     (url, ref), took = repository(root), ""
     for file in sorted(book_root(root).glob(f"results/*/{chapter}.*.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        minutes, device = max(1, round(record["duration_s"] / 60)), record["environment"]["device"]
-        took += f'        "{record["profile"]} took {minutes} min on {device}",\n'
+        with contextlib.suppress(RecordError):  # `status` names it
+            record = Record.read(file)
+            minutes, device = max(1, round(record.duration_s / 60)), record.environment["device"]
+            took += f'        "{record.profile} took {minutes} min on {device}",\n'
     source = SETUP_CELL.read_text(encoding="utf-8").strip().replace("{url}", url)
     return source.replace("{ref}", ref).replace("{took}", f"[\n{took}    ]" if took else "[]")
 

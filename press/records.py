@@ -1,12 +1,14 @@
 """Records as files: where they lie, whether they are fresh, what was before, many seeds as one."""
 
+import contextlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 
-from labutils import formats
+from labutils import PROFILES, formats
 from labutils.claims import Record, RecordError
 from labutils.statistics import VERDICTS
-from press import PressError, notebooks, staleness
+from press import PressError, digests, notebooks, staleness
 from press.words import table
 
 NAMED = 4  # changed definitions that are named; more are counted
@@ -48,18 +50,48 @@ def checked(names, root):
     return list(dict.fromkeys(names)) or valid
 
 
-def read_record(notebook, profile, root):
-    """Return the ``Record`` of a notebook, None if there is none. Raises ``RecordError``."""
+def read(file, **expected):
+    """Return the ``Record`` in a file, None if there is none.
+
+    Raises ``RecordError`` if it is malformed, or not of the expected ``notebook`` and so on.
+    """
     try:
-        return Record.read(record_path(notebook, profile, root))
+        record = Record.read(file)
     except FileNotFoundError:
         return None
+    for name, value in expected.items():
+        if (found := getattr(record, name)) != value:
+            raise RecordError(
+                f"{file} is not the record that belongs there: expected {name} {value!r}, found "
+                f"{found!r}; restore it, or delete it and run again"
+            )
+    return record
+
+
+def read_record(notebook, profile, root):
+    """Return the ``Record`` of a notebook, None if there is none. Raises ``RecordError``."""
+    own = record_path(notebook, profile, root)
+    return read(own, notebook=notebook, profile=profile)
 
 
 def replications(notebook, profile, root):
     """Return the records of other devices, beside the own: ``a.small.nvidia-h200.json``."""
     own = record_path(notebook, profile, root)
-    return [Record.read(file) for file in sorted(own.parent.glob(f"{own.stem}.*.json"))]
+    found = sorted(own.parent.glob(f"{own.stem}.*.json"))
+    return [read(file, notebook=notebook, profile=profile) for file in found]
+
+
+def malformed(root):
+    """Return one sentence for each file of ``results`` that cannot be used."""
+    found = []
+    for name in notebooks.chapters(root):
+        for profile in PROFILES[1:]:
+            for read in (read_record, replications, read_history):
+                try:
+                    read(name, profile, root)
+                except (RecordError, PressError) as error:
+                    found.append(str(error))
+    return found
 
 
 def why_stale(notebook, profile, root):
@@ -78,11 +110,29 @@ def why_stale(notebook, profile, root):
         names = ["its code cells" if name == "notebook" else name for name in changed[:NAMED]]
         more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
         return f"changed since: {', '.join(names)}{more}"
-    if profile == "small":
-        cells = notebooks.code_cells(notebooks.read(notebooks.path(notebook, root)))
-        if any(cell["source"].strip() and not cell.get("execution_count") for _, cell in cells):
-            return "its stored outputs are incomplete"
+    return touched(record, root)
+
+
+def touched(record, root):
+    """Return in words what of that which was stored with a record was changed since, or None."""
+    place = record.notebook, record.profile, root
+    if record.profile == "small":
+        shown = notebooks.read(executed_path(*place))
+        if record.outputs != digests.of_outputs(shown):
+            return "its stored outputs are not those of its run"
+    if record.history != digests.of_history(_text(history_path(*place))):
+        return "its history is not the one that it was stored with"
     return None
+
+
+def sealed(record, stored, history):
+    """Return a record with the digests of what is stored with it: a notebook, a history's text."""
+    digested = {"outputs": digests.of_outputs(stored), "history": digests.of_history(history)}
+    return replace(record, **digested)
+
+
+def _text(file):
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
 
 @dataclass(frozen=True)
@@ -108,14 +158,24 @@ def history_with(record, file):
         content["difference"] = asdict(claim.difference) if claim.difference else None
         content |= asdict(verdicts[claim.id])
     line = json.dumps(kept, allow_nan=False, ensure_ascii=False)
-    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    before = _text(file)
     return before if line in before.splitlines() else f"{before}{line}\n"
+
+
+def history_after(record, root):
+    """Return the text of a history file beside a new record, with what that one replaces."""
+    file, old = history_path(record.notebook, record.profile, root), None
+    with contextlib.suppress(RecordError):
+        old = read_record(record.notebook, record.profile, root)
+    if old and old.fingerprint != record.fingerprint and record.profile != "smoke":
+        return history_with(old, file)
+    return _text(file)
 
 
 def read_history(notebook, profile, root):
     """Return the ``Superseded``, oldest first; ``PressError`` names a line that is damaged."""
     file, found = history_path(notebook, profile, root), []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+    for line in _text(file).splitlines():
         try:
             content = json.loads(line)
             found.append(Superseded(**{f.name: content[f.name] for f in fields(Superseded)}))
@@ -156,6 +216,14 @@ def merge(records):
             raise PressError(f"records of seeds {seeds} differ in {key}: they cannot be merged")
     if len(set(seeds)) < len(seeds):
         raise PressError(f"records to merge share a seed: {seeds}")
+    made = [_comparable(record.environment) for record in records]
+    for key in dict.fromkeys(key for environment in made for key in environment):
+        found = list(dict.fromkeys(str(environment.get(key)) for environment in made))
+        if len(found) > 1:
+            raise PressError(
+                f"records of seeds {seeds} were made with {key} {' and '.join(found)}: they cannot "
+                "be merged; run those of one again with --force"
+            )
     claims, without = _in_all([{claim.id: claim for claim in r.claims} for r in records])
     numbers, lacking = _in_all([record.numbers for record in records])
     most = {
@@ -175,6 +243,11 @@ def merge(records):
         not_merged=[f"claim {name}" for name in without] + [f"number {name}" for name in lacking],
         **most,
     )
+
+
+def _comparable(environment):
+    """An environment without the number of threads, which changes with the jobs side by side."""
+    return {key: re.sub(r", \d+ threads?\b", "", text) for key, text in environment.items()}
 
 
 def _in_all(parts):

@@ -2,11 +2,11 @@
 
 import json
 
-from labutils.claims import Claim, Record
+from labutils.claims import Claim, Record, digest
 
 # A notebook's end: two arms drawn from its seeds, saved as a record without importing labutils.
 SAVE = """\
-import json, os, pathlib, random
+import hashlib, json, os, pathlib, random
 record = json.loads({record!r})
 record["profile"] = os.environ["LABUTILS_PROFILE"]
 record["seeds"] = list(globals().get("seeds") or [0, 1, 2])
@@ -14,6 +14,9 @@ rngs = [random.Random(seed) for seed in record["seeds"]]
 for claim in record["claims"]:
     claim["values"] = {{arm: [r.gauss(m, 0.3) for r in rngs] for arm, m in (("A", 3), ("B", 0))}}
 record["numbers"]["width"]["value"] = 2.0 + record["seeds"][0]
+del record["digest"]
+text = json.dumps(record, sort_keys=True)
+record["digest"] = hashlib.sha256(text.encode()).hexdigest()[:32]
 file = pathlib.Path(os.environ["LABUTILS_RESULTS"], "{name}." + record["profile"] + ".json")
 file.parent.mkdir(parents=True, exist_ok=True)
 file.write_text(json.dumps(record));"""
@@ -37,6 +40,14 @@ def record(notebook="a", seeds=(0, 1, 2), rival="B", **changes):
         "fingerprint": "f",
     }
     return Record(notebook=notebook, **{"profile": "small", "seeds": seeds, **given, **changes})
+
+
+def digest_anew(file):
+    """Give a record that was edited the digest of what it says now."""
+    content = json.loads(file.read_text("utf-8"))
+    content.pop("digest", None)
+    content["digest"] = digest(content)
+    file.write_text(json.dumps(content), "utf-8")
 
 
 class Book:

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from labutils.claims import Record
+from labutils.claims import Record, RecordError
 from labutils.statistics import VERDICTS
-from press import catalogue, staleness
-from press.records import read_history, read_record, replications
+from press import PressError, catalogue
+from press.records import read_history, read_record, replications, why_stale
 
 PROFILES = ("small", "full")  # smoke runs prove nothing about claims
 SETTING = re.compile(r"\(.*?\)|\d[\d.,]*")  # what tells apart the settings of one statement
@@ -73,12 +73,21 @@ def all_runs(root):
     """Every recorded run, in the order of the book."""
     found = []
     for theme, paper in notebooks(root):
-        code = staleness.fingerprint(paper.slug, root)
-        for record in filter(None, (read_record(paper.slug, name, root) for name in PROFILES)):
-            others = replications(paper.slug, record.profile, root)
+        every = (_usable(read_record, paper.slug, name, root) for name in PROFILES)
+        for record in filter(None, every):
+            others = _usable(replications, paper.slug, record.profile, root) or []
             same = [other for other in others if other.fingerprint == record.fingerprint]
-            found.append(Run(theme, paper, record, record.fingerprint != code, same))
+            stale = why_stale(paper.slug, record.profile, root) is not None
+            found.append(Run(theme, paper, record, stale, same))
     return found
+
+
+def _usable(read, *place):
+    """What a function reads at a place; None if it is malformed, which `press.book` reports."""
+    try:
+        return read(*place)
+    except (RecordError, PressError):
+        return None
 
 
 def runs(root, paper):
@@ -94,7 +103,8 @@ def shown(root, docname):
 
 def superseded(root, paper):
     """The runs of a notebook whose records were replaced since, the newest first."""
-    found = [old for profile in PROFILES for old in read_history(paper.slug, profile, root)]
+    every = (_usable(read_history, paper.slug, profile, root) or [] for profile in PROFILES)
+    found = [old for runs in every for old in runs]
     return sorted(found, key=lambda old: old.finished, reverse=True)
 
 

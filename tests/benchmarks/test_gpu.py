@@ -109,7 +109,7 @@ def test_a_notebook_is_cut_short_in_time_and_goes_on_where_it_stopped(book):
 
 
 def places(made, book):
-    found = gpu.files_of(made, {}, book.root, Path("tree"))
+    found = gpu.files_of(made, {"cells": []}, book.root, Path("tree"))
     return [path.as_posix() for path in found]
 
 

@@ -231,9 +231,9 @@ def test_record_holds_what_was_measured_and_no_verdict(tmp_path):
     assert set(record) == {
         "schema", "notebook", "profile", "seeds", "finished", "duration_s", "peak_memory_mb",
         "peak_gpu_memory_mb", "environment", "fingerprint", "code", "settings", "title",
-        "claims", "numbers", "not_merged",
+        "claims", "numbers", "not_merged", "outputs", "history", "digest",
     }  # fmt: skip
-    assert (record["schema"], record["notebook"]) == (2, "rs2")
+    assert (record["schema"], record["notebook"]) == (3, "rs2")
     assert (record["profile"], record["seeds"]) == ("small", [0, 1, 2])
     assert record["environment"] == ENVIRONMENT
     assert record["settings"] == {"batch_size": 128}
@@ -272,8 +272,8 @@ def test_a_record_read_is_the_record_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r.update(schema=1), "schema: expected 2, found 1"),
-        (lambda r: r.pop("schema"), "schema: expected 2, found None"),
+        (lambda r: r.update(schema=1), "schema: expected 3, found 1"),
+        (lambda r: r.pop("schema"), "schema: expected 3, found None"),
         (lambda r: r.pop("seeds"), "seeds: expected the fields notebook, profile, seeds"),
         (lambda r: r.update(extra=1), "extra: expected the fields"),
         (lambda r: r.update(seeds="0"), "seeds: expected .*list.*found '0'"),
@@ -291,6 +291,28 @@ def test_a_record_read_is_the_record_written(tmp_path):
         (lambda r: r["claims"][0]["values"].update(RS2=3), "values.RS2: expected a finite number"),
         (lambda r: r["claims"][0]["values"].update(RS2=["1"] * 3), "values.RS2: expected a fin"),
         (lambda r: r["numbers"].update(a=1), "numbers.a: expected a finite value and its unit"),
+        (lambda r: r.update(seeds=[]), "seeds: expected distinct integers >= 0"),
+        (lambda r: r.update(seeds=[0, 1, 1]), "seeds: expected distinct integers >= 0"),
+        (lambda r: r.update(seeds=[0, 1, -1]), "seeds: expected distinct integers >= 0"),
+        (lambda r: r.update(seeds=[0, 1, True]), "seeds: expected distinct integers >= 0"),
+        (lambda r: r.update(seeds=[0, 1, "2"]), "seeds: expected distinct integers >= 0"),
+        (lambda r: r.update(seeds=[0, 1, []]), "unhashable"),
+        (lambda r: r["environment"].update(torch=2), "environment: expected texts, a device"),
+        (
+            lambda r: r["claims"][1].update(id="rs2-beats-static"),
+            r"claims\[1\].id: expected a name",
+        ),
+        (lambda r: r["claims"][1].update(id='a" onmouseover="x'), r"claims\[1\].id: expected low"),
+        (lambda r: r["claims"][1].update(statement="<img src=x>"), "a sentence without HTML"),
+        (lambda r: r["claims"][1].update(arms=[[], {}]), r"claims\[1\].arms: expected"),
+        (lambda r: r.update(duration_s=math.inf), "not JSON compliant"),
+        (lambda r: r.update(settings={"rate": math.nan}), "not JSON compliant"),
+        (lambda r: r.update(duration_s=1.0), "digest: expected that of the content: it changed"),
+        (lambda r: r.update(seeds=[0, 1, 3]), "digest: expected"),
+        (lambda r: r["environment"].update(torch="9.9"), "digest: expected"),
+        (lambda r: r["claims"][0]["values"].update(RS2=[76.2, 76.9, 75.9]), "digest: expected"),
+        (lambda r: r["numbers"]["steps-1"].update(value=101), "digest: expected"),
+        (lambda r: r.pop("digest"), "digest: expected .*found None"),
     ],
 )
 def test_a_malformed_record_is_refused_by_field(tmp_path, change, message):
@@ -303,11 +325,27 @@ def test_a_malformed_record_is_refused_by_field(tmp_path, change, message):
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "3"])
-def test_a_file_that_is_no_record_is_refused(tmp_path, text):
-    (tmp_path / "rs2.small.json").write_text(text)
-    with pytest.raises(RecordError, match=r"rs2.small.json"):
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b"null", b"3", b"\xff\xfe{}", b"\x80", b"[" * 100_000, b"<<<<<<< a\n{}"],
+)
+def test_a_file_that_is_no_record_is_refused(tmp_path, content):
+    (tmp_path / "rs2.small.json").write_bytes(content)
+    with pytest.raises(RecordError, match=r"rs2.small.json") as caught:
         Record.read(tmp_path / "rs2.small.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_place_of_a_record_is_named(tmp_path):
+    with pytest.raises(RecordError, match=f"{tmp_path} cannot be read: Is a directory"):
+        Record.read(tmp_path)
+
+
+def test_the_layout_of_a_record_is_free(tmp_path):
+    path = recorded().save(tmp_path)
+    before = Record.read(path)
+    path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
+    assert Record.read(path) == before
 
 
 def test_a_value_that_is_not_finite_is_refused_when_read(tmp_path):
@@ -320,6 +358,23 @@ def test_a_value_that_is_not_finite_is_refused_when_read(tmp_path):
     path.write_text(recorded().to_json().replace('"value": 100', '"value": Infinity'))
     with pytest.raises(RecordError, match=r"numbers.steps-1: expected a finite value"):
         Record.read(path)
+
+
+def test_a_flipped_bit_never_gives_another_record(tmp_path):
+    path, rng = recorded().save(tmp_path), np.random.default_rng(2)
+    whole, own = path.read_bytes(), Record.read(path)
+    for place in rng.choice(8 * len(whole), 100, replace=False):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(changed)
+        try:
+            found = Record.read(path)
+        except RecordError as error:
+            found, text = own, str(error)
+            good = text.startswith(f"{path} is not a record: ") and "\n" not in text
+        else:
+            good = found == own  # only the layout changed
+        assert good, (place, found)
 
 
 def test_results_folder_from_the_environment(tmp_path, monkeypatch):
@@ -395,6 +450,14 @@ def test_numbers_outside_a_notebook_print_nothing(capsys, monkeypatch):
     assert not InteractiveShell.initialized()
     monkeypatch.delitem(sys.modules, "IPython")
     assert make().number("steps", 3) == 3
+
+
+def test_a_number_keeps_its_value():
+    ledger = make()
+    assert ledger.number("steps", 3) == ledger.number("steps", 3.0) == 3
+    with pytest.raises(RecordError, match="number 'steps': expected the value that it had"):
+        ledger.number("steps", 4)
+    assert ledger.numbers["steps"]["value"] == 3
 
 
 def test_a_claim_says_whose_it_is():

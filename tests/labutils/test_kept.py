@@ -62,6 +62,16 @@ def test_other_code_and_values_have_another_identity(other):
     assert named(**other) != named()
 
 
+def test_another_torch_and_other_packaged_data_have_another_identity(monkeypatch):
+    before = named()
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    assert named() != before
+    monkeypatch.undo()
+    assert named() == before
+    monkeypatch.setattr(kept, "_assets", lambda: "other data")
+    assert named() != before
+
+
 def test_identity_of_arrays_tensors_and_networks_is_that_of_their_values():
     def of(value):
         return kept.identity(abs, (value,))
@@ -288,14 +298,14 @@ class Evil:
 
 def test_reading_executes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch.save(["list", [Evil()]], tmp_path / "evil.pt")
+    kept.write(["list", [Evil()]], tmp_path / "evil.pt")
     with pytest.raises(ValueError, match=r"not a readable result .*Delete it"):
         kept.load(tmp_path / "evil.pt")
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(ValueError, match="not a readable result"):
         kept.load(tmp_path / "pickle.pt")
     assert not (tmp_path / "executed").exists()
-    torch.save(["dataclass", "subprocess", "Popen", {"args": "x"}], tmp_path / "class.pt")
+    kept.write(["dataclass", "subprocess", "Popen", {"args": "x"}], tmp_path / "class.pt")
     with pytest.raises(ValueError, match="Popen is not a dataclass"):
         kept.load(tmp_path / "class.pt")
 
@@ -306,3 +316,17 @@ def test_half_a_file_is_named(tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"result.pt is not a readable result"):
         kept.load(file)
+
+
+def test_each_of_forty_flipped_bits_is_found(tmp_path):
+    file, rng = tmp_path / "result.pt", np.random.default_rng(0)
+    kept.save({"scores": torch.rand(200), "row": Row("one", np.arange(9.0))}, file)
+    whole = file.read_bytes()
+    for place in rng.choice(8 * len(whole), 40, replace=False):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << (place % 8)
+        file.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"not a readable result .its digest .* Delete it"):
+            kept.load(file)
+    file.write_bytes(whole)
+    assert kept.load(file)["row"].name == "one"

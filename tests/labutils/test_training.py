@@ -204,15 +204,17 @@ def test_a_failing_save_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
     before = checkpoint_of(Task(), file)
     (tmp_path / "run.pt.123.tmp").write_bytes(b"left by a process that was killed")
 
-    def full(content, path):
-        Path(path).write_bytes(b"half")
+    def full(path, content):
+        with path.open("wb") as stream:
+            stream.write(content[: len(content) // 2])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     task = Task()
     with pytest.raises(OSError, match="No space"):
         training._Run(task.model, task.optimizer, STEPS, [], {}, "float32").save(file)
     assert file.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2  # half a file would keep the disk full
     monkeypatch.undo()
     Task().train(checkpoint=file)
 

@@ -3,6 +3,7 @@
 The memory is a file for each notebook in `_build/smoke`. Without it, every notebook runs.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -14,7 +15,7 @@ import xml.etree.ElementTree as ET
 from importlib import metadata
 from pathlib import Path
 
-from labutils.claims import Record
+from labutils.claims import Record, RecordError
 from press import notebooks, records, staleness
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +24,11 @@ TIME_LIMIT_S = 600  # of one notebook; its budget is a tenth, on a core that nob
 
 def longest_first(root=ROOT):
     """Names of all notebooks, those with the longest recorded runs first."""
-    found = {slug: records.read_record(slug, "small", root) for slug in notebooks.chapters(root)}
-    seconds = {slug: record.duration_s if record else 0 for slug, record in found.items()}
+    seconds = dict.fromkeys(notebooks.chapters(root), 0)
+    for slug in seconds:
+        with contextlib.suppress(RecordError):  # other tests name it
+            record = records.read_record(slug, "small", root)
+            seconds[slug] = record.duration_s if record else 0
     return sorted(seconds, key=lambda slug: (-seconds[slug], slug))
 
 

@@ -47,7 +47,7 @@ def test_book_prints_the_address(build, book, capsys):
     out = capsys.readouterr().out
     assert (book.root / "_build" / "html" / "index.html").as_uri() in out
     assert "%20" in page.as_uri()
-    assert f"http.server 8000 --directory '{page.parent}'" in out
+    assert f"http.server 8000 --bind 127.0.0.1 --directory '{page.parent}'" in out
 
 
 def test_book_shows_warnings_and_warns_again_next_time(build, book):
@@ -60,6 +60,15 @@ def test_book_shows_warnings_and_warns_again_next_time(build, book):
 def test_book_shows_the_end_of_the_output_when_it_crashes(build):
     with pytest.raises(PressError, match="KeyError: 'x'"):
         build("{}['x']")
+
+
+def test_book_is_built_without_a_malformed_record_and_says_so(build, book):
+    book.write("a", "1")
+    file = records.record_path("a", "small", book.root)
+    notebooks.write({file: "[]"})
+    with pytest.raises(PressError, match=r"left out of it:\n.*a\.small\.json is not a record"):
+        build()
+    assert (book.root / "_build" / "html" / "index.html").is_file()
 
 
 def test_status_has_a_line_per_record_and_one_damaged_record_costs_its_own_only(book):
@@ -80,7 +89,9 @@ def test_status_has_a_line_per_record_and_one_damaged_record_costs_its_own_only(
         ("damaged", "small", {}),
     ):  # fmt: skip
         path = records.record_path(name, profile, book.root)
-        notebooks.write({path: record(name, profile=profile, **changes).to_json()})
+        made = record(name, profile=profile, **changes)
+        made = records.sealed(made, notebooks.read(book.notebook(name)), "")
+        notebooks.write({path: made.to_json()})
     path.write_text("{")
     _header, _, *lines = books.status(book.root).splitlines()
     rows = [re.split(r"  +", line) for line in lines]
@@ -104,11 +115,21 @@ def test_data_sets_are_fetched_and_each_problem_is_said(monkeypatch, capsys):
             raise data.DataError("no network; run it again")
         return Path("/somewhere") / name if name == "fashion-mnist" else real(name)
 
+    def read(name):
+        if name == "cifar100":
+            raise data.DataError("/somewhere/cifar100: damaged")
+
     monkeypatch.setattr(data, "fetch", fetch)
+    monkeypatch.setattr(data.images, "read", read)
     assert books.fetch_data(["fashion-mnist"])
     assert not books.fetch_data(["fashion-mnist", "cifar10"])
     out, err = capsys.readouterr()
     assert out.splitlines() == ["fashion-mnist: /somewhere/fashion-mnist"] * 2
     assert "cifar10: no network; run it again" in err
+    monkeypatch.setattr(data, "fetch", lambda name: Path("/somewhere") / name)
+    assert not books.fetch_data(["cifar100"])
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "cifar100: /somewhere/cifar100: damaged\n")
+    monkeypatch.setattr(data, "fetch", real)
     assert not books.fetch_data(["mnist"])
     assert re.search(r"unknown data set 'mnist'.*fashion-mnist", capsys.readouterr().err)

@@ -170,3 +170,8 @@ def test_every_theme_of_the_book_has_its_page():
         assert f"\n# {theme.title}\n\n```{{theme}} {theme.slug}\n" in text
         assert f"```{{scoreboard}} {theme.slug}\n" in text
         assert len(re.findall(r"\w+", text)) > 45, "a paragraph introduces the theme"
+
+
+def test_every_paper_of_the_book_links_to_a_page_of_the_web():
+    for paper in (paper for theme in catalogue.load(ROOT).themes for paper in theme.papers):
+        assert re.match(r"https?://", paper.link), paper

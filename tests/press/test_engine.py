@@ -104,7 +104,7 @@ def ran(tmp_path_factory):
 
     The good one has run before: its record is superseded.
     """
-    book = Book(tmp_path_factory.mktemp("ran") / "a book")
+    book = Book(tmp_path_factory.mktemp("ran") / "a {good} book")  # papermill formats paths
     (meeting := book.root / "meeting").mkdir()
     meet = {"folder": str(meeting), "me": "good", "other": "bad"}
     book.chapter("good", NOISY, FIGURE, THREADS, MEET.format(**meet))
@@ -194,6 +194,18 @@ def test_an_edit_during_the_run_is_not_overwritten(ran):
     assert not records.record_path("edited", "small", ran.root).exists()
 
 
+def test_a_run_that_stores_elsewhere_does_not_mind_an_edit(book):
+    """`small` may store its outputs while `smoke` of the same notebook runs."""
+    book.chapter("a", "1")
+    (job,) = engine.jobs_of("a", "smoke", None, book.root)
+    book.notebook("a").write_text(job.source + " ")
+    made = record("a", profile="smoke", fingerprint=job.fingerprint)
+    outcome = engine.Outcome("a", "executed", record=made, executed=job.source)
+    assert engine._store(job, outcome).status == "executed"
+    assert book.notebook("a").read_text() == job.source + " "
+    assert records.read_record("a", "smoke", book.root) == outcome.record
+
+
 def test_nothing_is_left_running_or_lying_about(ran):
     assert [p for p in (ran.root / "_build" / "running").iterdir() if p.is_dir()] == []
     assert sorted(p.name for p in ran.notebook("good").parent.iterdir()) == [
@@ -207,6 +219,18 @@ def test_what_is_fresh_is_skipped(ran, capsys):
     assert outcome.status == "fresh"
     assert bytes_of(ran, "good") == stored
     assert "good      fresh" in capsys.readouterr().out
+
+
+def test_a_reader_of_the_output_that_goes_away_does_not_end_a_run(book, monkeypatch):
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError
+
+    book.write("a", "1")
+    with engine.reserved("a", "small", book.root):
+        monkeypatch.setattr(sys, "stdout", Gone())
+        (outcome,) = engine.execute(root=book.root)
+    assert outcome.note == "another run of this notebook and profile is under way"
 
 
 def test_one_unreadable_notebook_costs_only_itself(book):
@@ -245,9 +269,9 @@ def test_lines_say_how_far_a_run_is(book, monkeypatch, capsys):
 CHECKPOINT = """\
 import os, pathlib
 folder = pathlib.Path(os.environ["LABUTILS_CHECKPOINTS"])
-resumed = (folder / "half.pt").exists()
+resumed = (folder / "half").exists()
 folder.mkdir(parents=True, exist_ok=True)
-(folder / "half.pt").touch()
+(folder / "half").touch()
 print("resumed" if resumed else "from nothing")
 assert resumed, 'interrupted'"""
 
@@ -257,7 +281,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoints(book):
     folder = book.root / "_build" / "checkpoints" / "small-a"
     (first,) = engine.execute(root=book.root)
     assert "interrupted" in first.note
-    assert sorted(file.name.split("-")[0] for file in folder.iterdir()) == ["half.pt", "seconds"]
+    assert sorted(file.name.split("-")[0] for file in folder.iterdir()) == ["half", "seconds"]
     (second,) = engine.execute(root=book.root)
     assert second.status == "executed"
     printed = notebooks.read(book.notebook("a"))["cells"][1]["outputs"][0]["text"]
@@ -291,7 +315,8 @@ def test_a_killed_run_leaves_everything_as_it_was(book, kind, jobs):
     names = ["a", "b"][:jobs]
     for name in names:
         begin = f"open({str(book.root / f'began-{name}')!r}, 'w').close()"
-        book.chapter(name, begin, "import time\ntime.sleep(300)")
+        more = "import subprocess, time\nsubprocess.Popen(['sleep', '300'])"  # as joblib's workers
+        book.chapter(name, more, begin, "time.sleep(300)")
     old = records.record_path("a", "small", book.root)
     notebooks.write({old: record("a").to_json()})
     before = bytes_of(book, "a")

@@ -18,7 +18,8 @@ def stored(book, **changes):
         "code": staleness.fingerprint_parts("a", book.root),
     }
     path = records.record_path("a", "small", book.root)
-    notebooks.write({path: record("a", **now | changes).to_json()})
+    made = records.sealed(record("a", **now | changes), notebooks.read(book.notebook("a")), "")
+    notebooks.write({path: made.to_json()})
     return path
 
 
@@ -76,7 +77,8 @@ def test_a_record_is_stale_when_code_changed_and_the_reason_names_it(ran):
     ran.notebook("a").write_text(source.replace("double(1)", "double(2)"))
     assert records.why_stale("a", "small", ran.root) == "changed since: its code cells"
     ran.notebook("a").write_text(source.replace('"execution_count": 1', '"execution_count": null'))
-    assert "incomplete" in records.why_stale("a", "small", ran.root)
+    why = records.why_stale("a", "small", ran.root)
+    assert why == "its stored outputs are not those of its run"
 
 
 def test_many_changes_are_counted(ran):
@@ -92,7 +94,7 @@ def test_a_record_that_cannot_be_used_is_stale_with_the_reason(ran):
     path.write_text('{"notebook": ')
     assert "a.small.json is not a record" in records.why_stale("a", "small", ran.root)
     path.write_text('{"schema": 1}')
-    assert "schema: expected 2, found 1" in records.why_stale("a", "small", ran.root)
+    assert "schema: expected 3, found 1" in records.why_stale("a", "small", ran.root)
     with pytest.raises(RecordError, match="schema"):
         records.read_record("a", "small", ran.root)
 
@@ -192,7 +194,10 @@ def test_verdicts_and_claims_in_words():
 
 
 def single(seed, rival="B", **changes):
-    given = {"peak_memory_mb": 100 + seed, "environment": {"device": f"cpu {seed % 2}"}}
+    given = {
+        "peak_memory_mb": 100 + seed,
+        "environment": {"device": f"cpu (two, {1 + seed % 2} threads)"},
+    }
     return record("a", [seed], rival, **given | changes)
 
 
@@ -210,7 +215,7 @@ def test_merged_claims_are_judged_over_all_seeds():
     assert merged.duration_s == 30.0
     assert merged.peak_memory_mb == 102
     assert merged.peak_gpu_memory_mb is None
-    assert merged.environment == {"device": "cpu 0, cpu 1"}
+    assert merged.environment == {"device": "cpu (two, 1 threads), cpu (two, 2 threads)"}
     assert merged.not_merged == []
     assert type(merged).from_json(merged.to_json(), "here") == merged  # a valid record
 

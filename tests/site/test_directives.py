@@ -9,7 +9,8 @@ import pytest
 from building import build, copy_book
 
 from labutils.claims import Claim, Record
-from press import staleness
+from press import notebooks, records, staleness
+from press.site import records as runs
 
 CHAPTER, LAB = "rs2", "datm"
 CATALOGUE = """\
@@ -128,7 +129,8 @@ def states(small):
         if mark:
             path = small / f"results/choosing-data/{CHAPTER}.small.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(record(mark).to_json(), "utf-8")
+            shown = notebooks.read(notebooks.path(CHAPTER, small))
+            path.write_text(records.sealed(record(mark), shown, "").to_json(), "utf-8")
             for device, code in (("H100", fresh), ("T4", "1" * 16)):  # the other's is older
                 other = replication(code, f"NVIDIA {device}").to_json()
                 path.with_name(f"{CHAPTER}.small.{device.lower()}.json").write_text(other, "utf-8")
@@ -239,3 +241,32 @@ def test_a_wrong_catalogue_stops_the_build_with_one_sentence(small, states):
     wrong = "Error: book/catalogue.yml, row 'datm': kind is 'lap'; expected one of chapter, lab"
     assert f"\n{wrong}" in f"\n{output}"
     assert "Traceback" not in output
+
+
+def test_a_record_that_was_touched_is_stale_and_a_malformed_one_is_left_out(small, tmp_path):
+    root = tmp_path / "book"
+    shutil.copytree(small, root, ignore=shutil.ignore_patterns("_build", "results"))
+    (root / "book/catalogue.yml").write_text(CATALOGUE, "utf-8")  # other tests spoil it
+    path = root / f"results/choosing-data/{CHAPTER}.small.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = notebooks.path(CHAPTER, root)
+    own = record(staleness.fingerprint(CHAPTER, root))
+    path.write_text(records.sealed(own, notebooks.read(file), "").to_json(), "utf-8")
+
+    def seen():
+        runs.all_runs.cache_clear()
+        return [run.stale for run in runs.all_runs(root)]
+
+    assert seen() == [False]
+    content, count = file.read_text("utf-8"), '"execution_count": null'
+    file.write_text(content.replace(count, '"execution_count": 9'), "utf-8")
+    assert seen() == [True]
+    file.write_text(content, "utf-8")
+    path.with_suffix(".history.jsonl").write_text("an invented line\n", "utf-8")
+    assert seen() == [True]
+    assert runs.superseded(root, runs.all_runs(root)[0].paper) == []
+    path.with_suffix(".h100.json").write_text("{", "utf-8")
+    assert seen() == [True]
+    path.write_text("{", "utf-8")
+    assert seen() == []
+    assert len(records.malformed(root)) == 3
