@@ -46,7 +46,8 @@ book: .venv-book/ready
 archive: .venv-book/ready
 	.venv-book/bin/python -m press book --archive
 
-pdf: book .venv/ready
+# With the archive, since a new site offers neither until it was made from it.
+pdf: archive .venv/ready
 	.venv/bin/python -m press pdf
 
 test: .venv/ready

@@ -99,6 +99,20 @@ def pdf():
 
 
 @main.command()
+@click.argument("names", nargs=-1, metavar="[NOTEBOOK]...")
+def technique(names):
+    """Write techniques (default: all) as files that run alone.
+
+    They lie in _build/technique then.
+    """
+    from press import standalone
+
+    folder = notebooks.book_root() / "_build" / standalone.FOLDER
+    for path in standalone.write(folder, names=names):
+        click.echo(path)
+
+
+@main.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def data(names):
     """Fetch the real data sets; show where they lie.

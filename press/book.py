@@ -1,6 +1,7 @@
 """The site: built from stored outputs, packed. The data sets. What is fresh or stale."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,14 @@ from labutils.claims import RecordError
 from press import PressError, catalogue, notebooks, records
 from press.words import duration, memory, plain, table
 
-ARCHIVE = "learning-from-less.zip"
+ARCHIVE, PDF = "learning-from-less.zip", "learning-from-less.pdf"
+DOWNLOADS = {PDF: "Whole book, .pdf", ARCHIVE: "Whole book, offline, .zip"}
 NOT_IN_ARCHIVE = {".buildinfo", ".nojekyll", "objects.inv"}  # of use to other programs only
+# The menu of downloads in the header of a page, and what of it leads to the whole book
+MENU = re.compile(r"(btn-download-pdf-button.*?</button>\s*</li>)(.*?)(?=</ul>)", re.DOTALL)
+ITEM = """<li class="whole-book"><a class="btn btn-sm dropdown-item" href="{}" download>
+<span class="btn__icon-container"><i class="fas fa-download"></i></span>
+<span class="btn__text-container">{}</span></a></li>"""
 MARKS = ("WARNING", "ERROR", "CRITICAL", "SEVERE")
 
 
@@ -34,6 +41,8 @@ def book(root=None, archive=False):
     path = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]  # for press.site
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "NO_COLOR": "1"}
     build.mkdir(exist_ok=True)
+    for name in DOWNLOADS:  # of the pages before
+        (page.parent / name).unlink(missing_ok=True)
     with log.open("wb") as stream:
         done = subprocess.run(command, env=environment, cwd=root, stdout=stream, stderr=stream)
     if done.returncode or not page.is_file():
@@ -48,13 +57,28 @@ def book(root=None, archive=False):
         f"or serve it: python -m http.server 8000 --bind 127.0.0.1 --directory '{page.parent}'",
         flush=True,
     )
+    offer(page.parent)
     if archive:
-        print(f"To read without a server, unpack {pack(page.parent, build / ARCHIVE)}", flush=True)
+        file = pack(page.parent, build / ARCHIVE)
+        offer(page.parent, file)
+        print(f"To read without a server, unpack {file}", flush=True)
     if found := records.malformed(root):
         raise PressError(
             "the site is there, but these files are left out of it:\n" + "\n".join(found)
         )
     return page
+
+
+def offer(site, *files):
+    """Copy files into a site; name all downloads of the whole book there in its pages' headers."""
+    for file in files:
+        shutil.copy(file, site)
+    there = {name: words for name, words in DOWNLOADS.items() if (site / name).is_file()}
+    for page in site.rglob("*.html"):
+        top, text = "../" * (len(page.relative_to(site).parts) - 1), page.read_text("utf-8")
+        items = "".join(ITEM.format(top + name, words) for name, words in there.items())
+        if (new := MENU.sub(lambda m, items=items: m[1] + items, text)) != text:
+            page.write_text(new, "utf-8")
 
 
 def pack(folder, file):

@@ -5,12 +5,15 @@ out, it is found from the working folder upwards, then from the package.
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
+from urllib.parse import urlparse
 
-from labutils import find_root
+from labutils import __version__, find_root
 from labutils.claims import Record, RecordError
 from press import PressError
 
@@ -152,6 +155,23 @@ def repository(root=None):
             f"{file} does not give the book's public address; expected\n"
             "repository:\n  url: https://github.com/OWNER/REPOSITORY\n  branch: TAG or BRANCH"
         ) from None
+
+
+def public_address(url):
+    """Where the site of a repository on GitHub is published."""
+    owner, name = urlparse(url).path.strip("/").split("/")
+    return f"https://{owner}.github.io/{name}/"
+
+
+@functools.cache
+def version(root):
+    """Version of the book and, where the sources are a git repository, the revision."""
+    words = f"version {__version__}"
+    if (root / ".git").exists():
+        git = ["git", "-C", str(root), "log", "-1", "--format=, revision %h of %cs"]
+        with contextlib.suppress(OSError):  # no git
+            words += subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    return words
 
 
 def setup_cell(root=None, chapter=None):

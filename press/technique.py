@@ -75,7 +75,9 @@ def _make_module(file, chapter, imports, technique, given=()):
         used = {}
         for place, source in parts.items():
             label = f"{chapter}, {place.rpartition(', ')[2]}"
-            used = dict.fromkeys(_globals(symtable.symtable(source, place, "exec")), label) | used
+            used = (
+                dict.fromkeys(used_globals(symtable.symtable(source, place, "exec")), label) | used
+            )
             try:
                 exec(compile(source, place, "exec"), vars(module))
             except NameError as error:
@@ -90,10 +92,10 @@ def _make_module(file, chapter, imports, technique, given=()):
     return module
 
 
-def _globals(scope):
+def used_globals(scope):
     """The names that the functions and classes of a scope use and do not define."""
     names = {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global()}
-    return names.union(*map(_globals, scope.get_children()))
+    return names.union(*map(used_globals, scope.get_children()))
 
 
 def _undefined(label, name):

@@ -7,7 +7,7 @@ const TOPICS = {
   lls: "lls label shift domain domains ddfa nmf anchor simplex spa corners",
   rs2: "rs2 random subsets subset pruning coreset k-center herding el2n grand forgetting ccs sampler schedule time-to-accuracy",
 };
-const LISTS = /^book\/(api|bibliography|field-map|cheat-sheets|add-a-notebook)$/;
+const LISTS = /^book\/(api|techniques|bibliography|field-map|cheat-sheets|add-a-notebook)$/;
 const asked = (new URLSearchParams(location.search).get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
 
 var Scorer = {

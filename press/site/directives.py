@@ -15,7 +15,7 @@ from sphinx.errors import ConfigError
 
 from press import catalogue, notebooks
 from press.contract import LINES_A_MINUTE, WORDS_A_MINUTE
-from press.site import records
+from press.site import records, take
 from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
 
@@ -85,7 +85,25 @@ class ChapterBadges(BookDirective):
         paper = self.paper()
         has_sheet = paper.kind == "chapter"
         sheet = self.link(CHEAT_SHEETS, f"#{nodes.make_id(paper.short)}") if has_sheet else None
-        return self.render("badges.html", sheet=sheet, **self.facts(paper))
+        facts = self.facts(paper)
+        return [
+            *self.render("badges.html", sheet=sheet, **facts),
+            *take.box(self, paper, facts["claims"], facts["runs"].get("small")),
+        ]
+
+
+class Techniques(BookDirective):
+    """What the technique cells of all notebooks define, by theme, and the files of it."""
+
+    def content_nodes(self):
+        found = []
+        for theme in self.catalogue.themes:
+            own = [(paper, take.of(paper.slug, self.root)) for paper in theme.notebooks]
+            if own := [pair for pair in own if pair[1]]:
+                section = nodes.section("", nodes.title("", theme.title), ids=[theme.slug])
+                section += self.render("techniques.html", techniques=own)
+                found.append(section)
+        return found
 
 
 class ChapterCards(BookDirective):
@@ -202,6 +220,7 @@ def open_catalogue(app, config):
 def setup(app):
     app.add_directive("chapter-badges", ChapterBadges)
     app.add_directive("chapter-cards", ChapterCards)
+    app.add_directive("techniques", Techniques)
     app.add_directive("theme", Theme)
     app.add_directive("verdict-strip", VerdictStrip)
     app.connect("config-inited", open_catalogue)

@@ -1,28 +1,15 @@
 """What stands on every page, what machines read of it, and the page for wrong addresses."""
 
-import subprocess
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
-from urllib.parse import urljoin, urlparse
+from urllib.parse import urljoin
 
 import yaml
 from docutils import nodes
 
 from labutils import __version__
+from press.notebooks import public_address, version
 from press.site import records
 from press.site.templates import TemplateDirective, environment
-
-
-@cache
-def version(root):
-    """Version of the book and, where the sources are a git repository, the revision."""
-    words = f"Version {__version__}"
-    if (root / ".git").exists():
-        git = ["git", "-C", str(root), "log", "-1", "--format=, revision %h of %cs"]
-        with suppress(OSError):  # no git
-            words += subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    return words
 
 
 class FromRepository(TemplateDirective):
@@ -73,10 +60,10 @@ def number_by_page(app, env):
     return []  # no page to be written anew
 
 
-def public_address(app, config):
+def set_address(app, config):
     """Where the site is published, unless _config.yml says it: on the repository's own pages."""
-    owner, _, name = urlparse(config.html_theme_options["repository_url"]).path[1:].partition("/")
-    config.html_baseurl = config.html_baseurl or f"https://{owner}.github.io/{name}/"
+    url = config.html_theme_options["repository_url"]
+    config.html_baseurl = config.html_baseurl or public_address(url)
 
 
 def write_sitemap(app, exception):
@@ -98,7 +85,7 @@ def not_found_page(app):
 
 def setup(app):
     app.add_directive("from-repository", FromRepository)
-    app.connect("config-inited", public_address)
+    app.connect("config-inited", set_address)
     app.connect("env-get-updated", number_by_page, priority=900)  # after they were counted
     app.connect("html-page-context", add_page_facts)
     app.connect("html-collect-pages", not_found_page)

@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from labutils import __version__
 from press import PressError
+from press.book import PDF, offer
 from press.site.templates import environment
 
-FILE = "learning-from-less.pdf"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NO_CHROMIUM = (
     "No Chromium that can be run. Install one: `apt-get install chromium` (Debian), or "
@@ -78,14 +78,13 @@ def contents(root):
 
 
 def pdf(root):
-    """Print the built site of a book into ``_build/learning-from-less.pdf``; return its path."""
-    target = root / "_build" / FILE
+    """Print the built site of a book into ``_build`` and offer it there; return its path."""
+    target = root / "_build" / PDF
     title = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["title"]
+    site = root / "_build" / "html"
     with chromium() as browser:
-        sheets = write(
-            root / "_build" / "html", contents(root), target, browser, title,
-            f"Version {__version__}",
-        )  # fmt: skip
+        sheets = write(site, contents(root), target, browser, title, f"Version {__version__}")
+    offer(site, target)
     print(f"{sheets} pages, {target.stat().st_size / 1e6:.1f} MB: {target}", flush=True)
     return target
 

@@ -1,6 +1,7 @@
 """Directives whose content is a Jinja2 template of book/_templates, and what templates can use."""
 
 import posixpath
+import re
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
@@ -13,7 +14,9 @@ from sphinx.util.docutils import SphinxDirective
 from labutils import formats
 from press.words import duration
 
+CODE = re.compile(r"`+([^`]+)`+")
 FILTERS = {
+    "code": lambda text: Markup(CODE.sub(r"<code>\1</code>", str(escape(text)))),
     "day": itemgetter(slice(len("2026-01-31"))),
     "duration": duration,
     "interval": formats.interval,

@@ -13,7 +13,9 @@ from press import __main__ as command_line
 from press import engine
 from press.__main__ import main
 
-COMMANDS = ["execute", "sweep", "status", "book", "pdf", "data", "new-lab", "setup-cells"]
+COMMANDS = [
+    "execute", "sweep", "status", "book", "pdf", "technique", "data", "new-lab", "setup-cells",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMMANDS)

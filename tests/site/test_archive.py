@@ -56,6 +56,11 @@ def test_mathematics_and_figures(page, folder):
     figure.evaluate("e => e.decode()")
 
 
+def test_it_offers_itself_to_nobody_who_has_it(folder):
+    for file in folder.rglob("*.html"):
+        assert ARCHIVE not in file.read_text("utf-8"), file.name
+
+
 def test_search(page, folder):
     page.goto((folder / "book/index.html").as_uri())
     page.keyboard.press("Control+k")

@@ -1,4 +1,4 @@
-"""A new lab touches its notebook, its test, its catalogue row, its reference and its record."""
+"""A new lab touches its notebook, test, example, catalogue row, reference and record."""
 
 import hashlib
 import os
@@ -65,10 +65,11 @@ def added(tmp_path_factory):
 @pytest.mark.notebook
 @pytest.mark.timeout(600)
 class TestNewLab:
-    def test_five_places_are_touched(self, added):
+    def test_six_places_are_touched(self, added):
         assert added[1] == {
             f"notebooks/{THEME}/{SLUG}.ipynb",
             f"tests/notebooks/{THEME}/test_{SLUG}.py",
+            f"book/examples/{SLUG}.py",
             "book/catalogue.yml",
             "book/references.bib",
             f"results/{THEME}/{SLUG}.small.json",
@@ -95,6 +96,12 @@ class TestNewLab:
         assert SLUG in (html / "results.csv").read_text("utf-8")
         theme = (html / f"book/themes/{THEME}.html").read_text("utf-8")
         assert f"claim-{SLUG}-beats-baseline" in theme
+        assert f"{SLUG}.html#{SLUG}.technique_loss" in (html / "book/techniques.html").read_text()
+
+    def test_its_file_runs_where_labutils_is_not(self, added):
+        refuse = "import sys, runpy; sys.modules['labutils'] = None; "
+        file = f"_build/html/technique/{SLUG}.py"
+        assert float(run(added[0], "-c", f"{refuse}runpy.run_path('{file}', run_name='__main__')"))
 
 
 def test_a_lab_that_is_there_is_not_written_again(tmp_path):
@@ -115,4 +122,7 @@ def test_a_lab_that_is_there_is_not_written_again(tmp_path):
         new_lab(paper.slug, book)
     changed = [name for name, digest in contents(book).items() if before.get(name) != digest]
     theme, name = paper.docname.split("/")[1], paper.slug.replace("-", "_")
-    assert sorted(changed) == [f"{paper.docname}.ipynb", f"tests/notebooks/{theme}/test_{name}.py"]
+    assert sorted(changed) == [
+        f"book/examples/{paper.slug}.py", f"{paper.docname}.ipynb",
+        f"tests/notebooks/{theme}/test_{name}.py",
+    ]  # fmt: skip
