@@ -3,7 +3,15 @@
 import sys
 import types
 
+import pytest
+
 from press import notebooks
+
+# How a test may fail on a mutant: its assertions, or that the mutant does not run.
+CAUGHT = (
+    pytest.fail.Exception, AssertionError, AttributeError, IndexError, KeyError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
 
 
 def source_of(slug, tags, imports=""):
@@ -19,4 +27,5 @@ def module_with(source, right, wrong, mistake, given):
     vars(mutant).update(given)
     sys.modules["mutant"] = mutant  # dataclasses look their module up
     exec(compile(source.replace(right, wrong), f"a notebook with {mistake}", "exec"), vars(mutant))
+    mutant.made_of = source, right, wrong, mistake  # for tests that make it again, otherwise given
     return mutant

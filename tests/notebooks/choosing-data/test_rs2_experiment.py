@@ -13,16 +13,10 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from stand_in import streams
 
 from labutils import augment, data, models, training
 from press import technique
-
-
-def streams(seed):
-    names = ("split", "initialisation", "sampling", "augmentation")
-    generators = {n: torch.Generator().manual_seed(10 * seed + k) for k, n in enumerate(names)}
-    return types.SimpleNamespace(**generators)
-
 
 LAB = types.SimpleNamespace(
     device=torch.device("cpu"), streams=streams, checkpoint=lambda run: None, seeds=(0, 1)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 from scipy.optimize import linprog
+from stand_in import streams
 
 from labutils import augment, data, models, training
 from labutils.evaluation import accuracy_of, linear_probe
@@ -23,12 +24,6 @@ from labutils.shipped import simclr_encoder
 from press import technique
 
 TAGS = ("technique", "experiment")
-
-
-def streams(seed):
-    names = ("split", "initialisation", "sampling", "augmentation")
-    generators = {n: torch.Generator().manual_seed(10 * seed + k) for k, n in enumerate(names)}
-    return types.SimpleNamespace(**generators)
 
 
 def given():

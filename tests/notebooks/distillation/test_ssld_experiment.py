@@ -12,6 +12,7 @@ import no_wait
 import pytest
 import torch
 import torch.nn.functional as F
+from stand_in import streams
 
 from labutils import augment, data, models, training
 from labutils.evaluation import linear_probe
@@ -20,12 +21,6 @@ from press import technique
 SETTINGS = technique.settings("ssld", "smoke") | {"known": (1, 4, 6), "num_steps": 5}
 S = types.SimpleNamespace(**SETTINGS)
 TAGS = ("technique", "experiment")
-
-
-def streams(seed):
-    names = ("split", "initialisation", "sampling", "augmentation")
-    generators = {n: torch.Generator().manual_seed(10 * seed + k) for k, n in enumerate(names)}
-    return types.SimpleNamespace(**generators)
 
 
 LAB = types.SimpleNamespace(

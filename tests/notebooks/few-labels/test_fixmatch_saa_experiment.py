@@ -12,6 +12,7 @@ import no_wait
 import numpy as np
 import pytest
 import torch
+from stand_in import streams
 from torch.nn import functional as F
 
 from labutils import augment, data
@@ -20,12 +21,6 @@ from press import technique
 
 CHOICE = (0.1, 5e-4, 0.3)  # learning rate, weight decay, threshold
 TAGS = ("technique", "experiment")
-
-
-def streams(seed):
-    names = ("split", "initialisation", "sampling", "augmentation")
-    generators = {n: torch.Generator().manual_seed(10 * seed + k) for k, n in enumerate(names)}
-    return types.SimpleNamespace(**generators)
 
 
 LAB = types.SimpleNamespace(device=torch.device("cpu"), streams=streams, seeds=(0, 1))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from stand_in import streams
 from torch import nn
 
 from labutils import augment, data, evaluation, training
@@ -19,12 +20,6 @@ from press import technique
 from studies import pretrain_simclr as script
 
 TAGS = ("technique", "experiment")
-
-
-def streams(seed):
-    names = ("split", "initialisation", "sampling", "augmentation")
-    generators = {n: torch.Generator().manual_seed(10 * seed + k) for k, n in enumerate(names)}
-    return types.SimpleNamespace(**generators)
 
 
 LAB = types.SimpleNamespace(device=torch.device("cpu"), streams=streams, seeds=(0, 1))

@@ -11,10 +11,12 @@ import types
 import no_wait
 import numpy as np
 import pytest
+import stand_in
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from sklearn.cluster import KMeans
+from stand_in import streams
 
 from labutils import data, models, training
 from labutils.data import emoji
@@ -24,18 +26,8 @@ TAGS = ("technique", "experiment")
 SETTINGS = technique.settings("simcore", "smoke") | {"num_steps": 3}
 
 
-def streams(seed):
-    names = ("split", "initialisation", "sampling", "augmentation")
-    generators = {n: torch.Generator().manual_seed(10 * seed + k) for k, n in enumerate(names)}
-    return types.SimpleNamespace(**generators)
-
-
 def given(**changes):
-    lab = types.SimpleNamespace(
-        device=torch.device("cpu"), streams=streams, seeds=(0, 1),
-        map=lambda function, jobs, description: [function(*job) for job in jobs],
-    )  # fmt: skip
-    return {"lab": lab, "S": types.SimpleNamespace(**SETTINGS | changes)}
+    return {"lab": stand_in.lab(), "S": types.SimpleNamespace(**SETTINGS | changes)}
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from pathlib import Path
 import no_wait
 import numpy as np
 import pytest
+import stand_in
 import torch
 from scipy.stats import chisquare
 from sklearn.linear_model import LogisticRegression
+from stand_in import streams
 from torch import nn
 
 import labutils
@@ -26,18 +28,8 @@ TAGS = ("technique", "experiment")
 SETTINGS = technique.settings("t-jepa", "smoke") | {"num_steps": 4, "looks": [0, 4]}
 
 
-def streams(seed):
-    names = ("split", "initialisation", "sampling", "augmentation")
-    generators = {n: torch.Generator().manual_seed(10 * seed + k) for k, n in enumerate(names)}
-    return types.SimpleNamespace(**generators)
-
-
 def given(**changes):
-    lab = types.SimpleNamespace(
-        device=torch.device("cpu"), streams=streams, seeds=(0, 1),
-        map=lambda function, jobs, description: [function(*job) for job in jobs],
-    )  # fmt: skip
-    return {"lab": lab, "S": types.SimpleNamespace(**SETTINGS | changes)}
+    return {"lab": stand_in.lab(), "S": types.SimpleNamespace(**SETTINGS | changes)}
 
 
 @pytest.fixture
