@@ -567,7 +567,7 @@ EVERY = {"LAF": [(2,), (5,)], "only L_RA": [(5,)], "LAF, linear decoder": [(2,)]
          "second choice": [(1e-3,)], "retrained": [()]}  # fmt: skip
 
 
-def watched_run(lab, settings=EVERY, split="validation"):
+def watched_run(lab, settings=EVERY, split="test"):
     """The rows of a job, and what it asked for: trainings, autoencoders, unlearnings."""
     calls = {"fit": [], "autoencoders": [], "unlearned": []}
     for name, kept in calls.items():
@@ -602,6 +602,9 @@ def test_the_second_retrained_network_is_another_one(lab):
     rows, _ = watched_run(lab)
     assert rows["retrained",]["gap"] == 0
     assert rows["retrained again",]["gap"] > 0
+    choosing, calls = watched_run(lab, split="validation")  # needs the first alone
+    assert set(choosing) == set(rows) - {("retrained again",)}
+    assert len(calls["fit"]) == 2
 
 
 def test_a_job_is_repeated_bit_for_bit(lab):

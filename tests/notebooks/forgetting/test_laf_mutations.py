@@ -140,8 +140,8 @@ EXPERIMENT = {
         tests.test_a_removed_class_is_judged_apart_and_a_thinned_one_with_the_rest,
     ),
     "retraining on all images": (
-        '"retrained": world.kept,',
-        '"retrained": every,',
+        '"retrained": world.kept}',
+        '"retrained": every}',
         tests.test_a_job_measures_each_setting_beside_three_reference_networks,
     ),
     "a second retrained network that is the first": (
