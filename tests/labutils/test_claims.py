@@ -407,21 +407,22 @@ def test_a_failing_save_leaves_the_earlier_record(tmp_path, monkeypatch, place):
     before = path.read_bytes()
     claim(book)
 
-    def half(self, text, **options):
-        with Path.open(self, "w") as stream:
-            stream.write(text[: len(text) // 2])
+    def half(self, content):
+        with Path.open(self, "wb") as stream:
+            stream.write(content[: len(content) // 2])
         raise OSError("No space left on device")
 
     def refused(*arguments):
         raise OSError("No space left on device")
 
     if place == "write":
-        monkeypatch.setattr(Path, "write_text", half)
+        monkeypatch.setattr(Path, "write_bytes", half)
     else:
         monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(OSError, match="No space"):
         book.save(tmp_path)
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
     assert json.loads(book.save(tmp_path).read_text())["claims"]
 
