@@ -89,7 +89,7 @@ def diversification(lab, hide):
 
 
 def laf(lab, hide):
-    world, net = tests_of("laf").small_world(lab)
+    world, net = beside("laf").small_world(lab)
     world.y, world.unseen_y = hide(world.y), hide(world.unseen_y)
     hs = lab.autoencoders(net, world, "sigmoid", lab.lab.streams(3))
     forgotten = {
@@ -127,7 +127,7 @@ CASES = {
 }
 
 
-def tests_of(name):
+def beside(name):
     try:
         return importlib.import_module(f"test_{name}_experiment")
     except ModuleNotFoundError:
@@ -141,7 +141,7 @@ def permuted(labels):
 
 @pytest.mark.parametrize("name", CASES)
 def test_hidden_labels_in_another_order_change_no_bit(name):
-    tests, found = tests_of(name), []
+    tests, found = beside(name), []
     for hide in (lambda labels: labels, permuted):
         given = tests.given() if hasattr(tests, "given") else {"lab": tests.LAB, "S": tests.S}
         lab = technique.load(name.replace("_", "-"), tags=("technique", "experiment"), given=given)
