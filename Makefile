@@ -1,11 +1,11 @@
 # Two commands:   make book   builds the site;   make test   proves it.
-# Others:         archive, pdf, test-fast, lint, execute, data, bench, gpu, gpu-bundle, colab,
+# Others:         archive, pdf, test-fast, soak, lint, execute, data, bench, gpu, gpu-bundle, colab,
 #                 release, clean. `make execute NOTEBOOKS="rs2" PROFILE=small`,
 #                 `make gpu MINUTES=12`, `make release VERSION=1.2.3`
 
 .DEFAULT_GOAL := book
 .DELETE_ON_ERROR:
-.PHONY: book archive pdf test test-fast lint execute data bench gpu gpu-bundle colab \
+.PHONY: book archive pdf test test-fast soak lint execute data bench gpu gpu-bundle colab \
 	release clean
 
 PROFILE ?= small
@@ -55,7 +55,10 @@ test: .venv/ready
 
 test-fast: .venv/ready
 	.venv/bin/python -m pytest -n auto --dist loadfile \
-		-m "not slow and not browser and not notebook and not gpu" $(PYTEST_ARGS)
+		-m "not slow and not browser and not notebook and not gpu and not soak" $(PYTEST_ARGS)
+
+soak: .venv/ready
+	.venv/bin/python -m pytest -m soak $(PYTEST_ARGS)
 
 lint: .venv/ready
 	.venv/bin/ruff check .

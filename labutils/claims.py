@@ -23,7 +23,8 @@ from typing import get_args, get_origin, get_type_hints
 from labutils import formats
 from labutils.statistics import DIRECTIONS, Interval, Verdict, corrected, judge, mean_interval
 
-SCHEMA = 3
+SCHEMA = 4
+RUN = ("finished", "duration_s", "peak_memory_mb", "peak_gpu_memory_mb")  # other each time
 SOURCES = ("paper", "ours")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 TAG = re.compile(r"<[a-zA-Z/!?][^>]*>")  # of HTML, which the site would show as such
@@ -160,6 +161,7 @@ class Record:
     def to_json(self) -> str:
         """The text of the file. Raises ValueError if a value is NaN or infinite."""
         content = asdict(self)
+        content["run"] = {name: content.pop(name) for name in RUN}
         content["digest"] = digest(content)
         return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -171,6 +173,9 @@ class Record:
             found = content.get("schema") if isinstance(content, dict) else [content]
             _expect(found == SCHEMA, "schema", SCHEMA, found)
             stored = content.pop("digest", None)
+            said, run = {**content}, content.pop("run", None)
+            _expect(isinstance(run, dict) and {*run} == {*RUN}, "run", f"the fields {RUN}", run)
+            content |= run
             _check_fields(cls, content, "")
             seeds = content["seeds"]
             distinct = seeds and [*map(type, seeds)] == [int] * len({*seeds}) and min(seeds) >= 0
@@ -187,7 +192,7 @@ class Record:
             for key, number in content["numbers"].items():
                 good = isinstance(number, dict) and _finite(number.get("value"))
                 _expect(good, f"numbers.{key}", "a finite value and its unit", number)
-            _expect(stored == digest(content), "digest", "that of the content: it changed", stored)
+            _expect(stored == digest(said), "digest", "that of the content: it changed", stored)
         except (ValueError, TypeError, RecursionError) as error:
             raise RecordError(
                 f"{name} is not a record: {error}; restore it, or delete it and run again"
@@ -204,6 +209,17 @@ class Record:
             raise
         except OSError as error:
             raise RecordError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def place(content: bytes, path: Path) -> None:
+    """Write a file that appears whole or not at all; makes its folder, leaves nothing else."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)  # of a full disk
 
 
 def digest(content) -> str:
@@ -305,10 +321,7 @@ class Ledger(Record):
             text = self.to_json()
         except (TypeError, ValueError) as error:
             raise RecordError(f"the record of {self.notebook} is not JSON: {error}") from error
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".tmp")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
+        place(text.encode(), path)
         return path
 
 

@@ -4,8 +4,6 @@
 takes rows ``(N, d)`` and labels ``(N,)``, wherever they come from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

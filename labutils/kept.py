@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labutils.claims import place
+
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 NAMED = (torch.dtype, torch.device, torch.Size, np.dtype, range, slice, pathlib.PurePath)
 DIGITS = 64  # of a file's sha256
@@ -169,13 +171,13 @@ def write(content, path: pathlib.Path) -> None:
     stream = io.BytesIO()
     torch.save(content, stream)
     body = stream.getvalue()[:-2] + DIGITS.to_bytes(2, "little")  # the length of the comment
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)  # of a full disk
+    folder = pathlib.Path(os.environ.get("LABUTILS_CHECKPOINTS", "")).expanduser()
+    if folder in path.parents and (folder.is_file() or not folder.parent.is_dir()):
+        raise NotADirectoryError(
+            f"nothing can be kept in {folder}, which LABUTILS_CHECKPOINTS names: it is no folder, "
+            f"or {folder.parent} is not there. Mount the drive, or name another folder."
+        )
+    place(body + hashlib.sha256(body).hexdigest().encode(), path)
 
 
 def load(path: pathlib.Path):

@@ -7,8 +7,6 @@ so that ``model(x)`` equals ``model.classifier(model.features(x))``.
 Models are made by :func:`build`, which draws the initial weights from a given generator.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

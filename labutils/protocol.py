@@ -7,8 +7,6 @@ says which settings each arm is to be run with, ``{arm: [(value, ...), ...]}``, 
 images, labels and initial weights depend on the seed alone, so that the arms of a seed are pairs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np

@@ -4,8 +4,6 @@ The chapter on SimCLRv2 made them (``python -m studies.pretrain_simclr``). They 
 training and validation images of Fashion-MNIST, none of its labels, and no test image.
 """
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

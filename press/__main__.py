@@ -155,5 +155,8 @@ def run():
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is like Ctrl-C
+    for name in ("SIGTERM", "SIGHUP"):  # a polite kill or a closed terminal is like Ctrl-C
+        kind = getattr(signal, name, None)
+        if kind and signal.getsignal(kind) == signal.SIG_DFL:  # nohup ignores the second
+            signal.signal(kind, signal.default_int_handler)
     run()

@@ -30,6 +30,7 @@ from press import PressError, digests, notebooks, outputs, records, staleness
 from press.words import count, duration, memory, table
 
 RUNNING = "_build/running"
+MOST_MB = 20  # of an executed notebook; those of the book have a few
 POLL_S, REPORT_S = 0.2, 60  # how often a run is looked at, and reports
 STOP = threading.Event()  # set: what runs here ends
 
@@ -42,7 +43,11 @@ def watch():
     while os.getppid() == parent:
         time.sleep(0.5)
     for child in psutil.Process().children(recursive=True):
-        child.kill()
+        try:
+            if "resource_tracker" not in " ".join(child.cmdline()):  # ends last, and cleans up
+                child.kill()
+        except psutil.Error:
+            continue
     os._exit(1)
 threading.Thread(target=watch, daemon=True).start()
 from papermill.cli import papermill
@@ -131,8 +136,11 @@ class _Run:
         self.package, self.notebook = _package(job), notebooks.parse(job.source, job.notebook)
         self.input, self.output = scratch / "input.ipynb", scratch / "output.ipynb"
         self.log, self.results, self.said = scratch / "log", scratch / "results", scratch / "said"
+        (scratch / "tmp").mkdir()
         # of interrupted runs of the same code before this one
         self.keeps = job.profile != "smoke" and Path(job.root).is_dir()
+        if self.keeps:  # or `labutils.kept` takes it for a drive that is not there
+            job.checkpoints.parent.mkdir(parents=True, exist_ok=True)
         self.spent_file = job.checkpoints / f"seconds-{job.fingerprint}"
         self.spent = 0.0
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
@@ -156,14 +164,15 @@ class _Run:
             while process.poll() is None and not STOP.wait(POLL_S):
                 self._watch(process)
         finally:
-            if process.poll() is None:
-                end(process)
+            end(process, self.results)
             self._save_spent()
             if self.output.is_file():
                 self.outcome.executed = self.output.read_text(encoding="utf-8")
         if process.returncode:
             explained = outputs.explain(self.output, self.log, process.returncode)
             self.outcome.note, self.outcome.details = explained
+        elif (size := self.output.stat().st_size / 2**20) > MOST_MB:
+            raise PressError(f"outputs of {size:.0f} MB, expected {MOST_MB} at most: show less")
         else:
             self.outcome.record = self._record()
             self.outcome.status = "executed"
@@ -182,6 +191,7 @@ class _Run:
             # An interrupted run goes on from here; a smoke run is too short to be worth it.
             "LABUTILS_CHECKPOINTS": str(self.job.checkpoints) if self.keeps else "",
             "OMP_NUM_THREADS": str(threads),
+            "TMPDIR": str(self.scratch / "tmp"),  # of a killed kernel, too, it goes
             "PYTHONPATH": os.pathsep.join(path),
             "PYTHONHASHSEED": "0",
             # This Python's kernel, whatever kernels and start-up files the user has.
@@ -227,7 +237,8 @@ class _Run:
     def _save_spent(self):
         """Remember the time spent, for the run that goes on from the checkpoints of this one."""
         if self.keeps and self.job.checkpoints.is_dir():
-            notebooks.write({self.spent_file: f"{self.spent + self.seconds:.1f}\n"})
+            with contextlib.suppress(OSError):  # a full disk may have room for what matters
+                notebooks.write({self.spent_file: f"{self.spent + self.seconds:.1f}\n"})
 
     def _record(self):
         """Return the record that the notebook saved, with what only the engine knows."""
@@ -270,14 +281,32 @@ def tree(process):
     return []
 
 
-def end(process):
-    """End a process and everything that it started."""
-    members = tree(process)
+def _started(results):
+    """Return what runs for a run, in a session of its own or without a parent too."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # such as those of other users
+            if process.environ().get("LABUTILS_RESULTS") == str(results):
+                found.append(process)
+    return found
+
+
+def end(process, results):
+    """End a process and everything that it started; `results`: the run's LABUTILS_RESULTS.
+
+    Trackers of resources end by themselves when all others are gone: they remove semaphores and
+    shared memory.
+    """
+    members = {*tree(process), *_started(results)}
     for member in members:
         with contextlib.suppress(psutil.Error):
-            member.kill()
+            if "resource_tracker" not in " ".join(member.cmdline()):
+                member.kill()
     process.wait()
     psutil.wait_procs(members, timeout=3)
+    for member in _started(results):
+        with contextlib.suppress(psutil.Error):
+            member.kill()
 
 
 @contextlib.contextmanager
@@ -364,6 +393,8 @@ def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, forc
     """
     root, sweep = notebooks.book_root(root).resolve(), seeds is not None
     planned, waiting, outcomes = {}, [], {}
+    if os.environ.get("LABUTILS_CHECKPOINTS"):
+        say("LABUTILS_CHECKPOINTS is for notebooks run by hand; here _build/checkpoints is used")
     with contextlib.ExitStack() as stack:
         try:
             for name in (names := records.checked(names, root)):

@@ -81,7 +81,8 @@ def write(contents, journal=None):
     a file that says so meanwhile, `recover` finishes what was killed between two of them. Notebooks
     get Jupyter's own layout.
     """
-    prepared = {_neighbour(file): Path(file) for file in contents}
+    files = [Path(file).resolve() for file in contents]  # a link stays one
+    prepared = {_neighbour(file): file for file in files}
     try:
         for (temporary, file), content in zip(prepared.items(), contents.values(), strict=True):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -107,13 +108,13 @@ def recover(journal, files):
             if Path(temporary).exists():
                 Path(temporary).replace(file)
         journal.unlink()
-    for file in (journal, *files):
+    for file in (journal, *(file.resolve() for file in files)):
         for left in file.parent.glob(f".{file.name}.*"):
             left.unlink()
 
 
 def _neighbour(file):
-    return Path(file).with_name(f".{Path(file).name}.{os.getpid()}")
+    return file.with_name(f".{file.name}.{os.getpid()}")
 
 
 def _in_layout(notebook):

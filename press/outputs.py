@@ -34,7 +34,8 @@ def explain(output, log, status):
     """Return why papermill ended with an exit status: one line, and the details."""
     number, cell = _where(output)
     log = log.read_text(encoding="utf-8", errors="replace").strip()
-    last, end = log.rpartition("\n")[2] or "no message", log[-4000:]
+    worded = [line for line in log.splitlines() if re.search(r"\w", line)]
+    last, end = worded[-1] if worded else "no message", log[-4000:]
     if number is None:
         return plain(f"papermill: {last}"), plain(end)
     errors = [o for o in cell.get("outputs", ()) if o["output_type"] == "error"]

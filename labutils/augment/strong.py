@@ -7,8 +7,6 @@ tables of 256 values per image, and moves with an index per pixel. On a CPU ever
 to its own images, elsewhere all operations of a kind to all images, which then take what is theirs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ images are transformed together by a few tensor operations. Compare torchvision'
 pipeline, which handles one image at a time in Python.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 

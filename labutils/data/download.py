@@ -1,7 +1,5 @@
 """Files of data sets: those of the package, and downloads that go on where they stopped."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Which examples go where: stratified parts of a data set, and few labels per class."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -229,17 +229,18 @@ def test_record_holds_what_was_measured_and_no_verdict(tmp_path):
     record = json.loads(path.read_text(encoding="utf-8"))
     # the engine adds title, fingerprint, code and peak_memory_mb
     assert set(record) == {
-        "schema", "notebook", "profile", "seeds", "finished", "duration_s", "peak_memory_mb",
-        "peak_gpu_memory_mb", "environment", "fingerprint", "code", "settings", "title",
-        "claims", "numbers", "not_merged", "outputs", "history", "digest",
+        "schema", "notebook", "profile", "seeds", "run", "environment", "fingerprint", "code",
+        "settings", "title", "claims", "numbers", "not_merged", "outputs", "history", "digest",
     }  # fmt: skip
-    assert (record["schema"], record["notebook"]) == (3, "rs2")
+    assert (record["schema"], record["notebook"]) == (4, "rs2")
     assert (record["profile"], record["seeds"]) == ("small", [0, 1, 2])
     assert record["environment"] == ENVIRONMENT
     assert record["settings"] == {"batch_size": 128}
-    assert len(record["finished"]) == len("2026-11-23T16:00:00Z")
-    assert (record["finished"][10], record["finished"][-1]) == ("T", "Z")
-    assert record["duration_s"] >= 0
+    run = record["run"]
+    assert set(run) == {"finished", "duration_s", "peak_memory_mb", "peak_gpu_memory_mb"}
+    assert len(run["finished"]) == len("2026-11-23T16:00:00Z")
+    assert (run["finished"][10], run["finished"][-1]) == ("T", "Z")
+    assert run["duration_s"] >= 0
     first, second = record["claims"]
     assert first == {
         "id": "rs2-beats-static",
@@ -272,13 +273,16 @@ def test_a_record_read_is_the_record_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r.update(schema=1), "schema: expected 3, found 1"),
-        (lambda r: r.pop("schema"), "schema: expected 3, found None"),
+        (lambda r: r.update(schema=1), "schema: expected 4, found 1"),
+        (lambda r: r.pop("schema"), "schema: expected 4, found None"),
         (lambda r: r.pop("seeds"), "seeds: expected the fields notebook, profile, seeds"),
         (lambda r: r.update(extra=1), "extra: expected the fields"),
         (lambda r: r.update(seeds="0"), "seeds: expected .*list.*found '0'"),
         (lambda r: r.update(profile=None), "profile: expected"),
-        (lambda r: r.update(duration_s="long"), "duration_s: expected"),
+        (lambda r: r.update(schema=3, **r.pop("run")), "schema: expected 4, found 3"),
+        (lambda r: r.pop("run"), "run: expected the fields .*found None"),
+        (lambda r: r["run"].pop("finished"), "run: expected the fields"),
+        (lambda r: r["run"].update(duration_s="long"), "duration_s: expected"),
         (lambda r: r["claims"].append(3), r"claims\[2\]: expected the fields id, .*found 3"),
         (lambda r: r["claims"][0].pop("unit"), r"claims\[0\].unit: expected the fields"),
         (lambda r: r["claims"][1].update(source="x"), r"claims\[1\].source: expected .*ours"),
@@ -305,9 +309,12 @@ def test_a_record_read_is_the_record_written(tmp_path):
         (lambda r: r["claims"][1].update(id='a" onmouseover="x'), r"claims\[1\].id: expected low"),
         (lambda r: r["claims"][1].update(statement="<img src=x>"), "a sentence without HTML"),
         (lambda r: r["claims"][1].update(arms=[[], {}]), r"claims\[1\].arms: expected"),
-        (lambda r: r.update(duration_s=math.inf), "not JSON compliant"),
+        (lambda r: r["run"].update(duration_s=math.inf), "not JSON compliant"),
         (lambda r: r.update(settings={"rate": math.nan}), "not JSON compliant"),
-        (lambda r: r.update(duration_s=1.0), "digest: expected that of the content: it changed"),
+        (
+            lambda r: r["run"].update(duration_s=1.0),
+            "digest: expected that of the content: it changed",
+        ),
         (lambda r: r.update(seeds=[0, 1, 3]), "digest: expected"),
         (lambda r: r["environment"].update(torch="9.9"), "digest: expected"),
         (lambda r: r["claims"][0]["values"].update(RS2=[76.2, 76.9, 75.9]), "digest: expected"),
@@ -400,21 +407,22 @@ def test_a_failing_save_leaves_the_earlier_record(tmp_path, monkeypatch, place):
     before = path.read_bytes()
     claim(book)
 
-    def half(self, text, **options):
-        with Path.open(self, "w") as stream:
-            stream.write(text[: len(text) // 2])
+    def half(self, content):
+        with Path.open(self, "wb") as stream:
+            stream.write(content[: len(content) // 2])
         raise OSError("No space left on device")
 
     def refused(*arguments):
         raise OSError("No space left on device")
 
     if place == "write":
-        monkeypatch.setattr(Path, "write_text", half)
+        monkeypatch.setattr(Path, "write_bytes", half)
     else:
         monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(OSError, match="No space"):
         book.save(tmp_path)
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
     assert json.loads(book.save(tmp_path).read_text())["claims"]
 

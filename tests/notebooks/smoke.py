@@ -102,7 +102,7 @@ def remember(slug, record, root=ROOT):
         "fingerprint": staleness.fingerprint(slug, root),
         "surroundings": _surroundings(),
         "finished": record.finished,
-        "values": values(record),
+        "timeless": records.timeless(record),
     }
     notebooks.write({_memory(slug, root): json.dumps(content, indent=1) + "\n"})
 
@@ -111,24 +111,25 @@ def _memory(slug, root):
     return root / "_build" / "smoke" / f"{slug}.json"
 
 
-def values(record):
-    """{claim: {arm: values}} of a Record; seconds differ from run to run and are left out."""
-    return {claim.id: claim.values for claim in record.claims if claim.unit != "s"}
-
-
 def differences(slug, record, root=ROOT):
-    """{claim: (then, now)} where the remembered run got other values by the same code, or {}.
+    """{claim or number: (then, now)} where the remembered run got others by the same code, or {}.
 
     The same code is that of the same fingerprint. So this also finds a fingerprint that overlooks
     something on which a number depends.
     """
-    then, now = remembered(slug, root), values(record)
+    last = remembered(slug, root)
     same = (staleness.fingerprint(slug, root), _surroundings())
-    if (then.get("fingerprint"), then.get("surroundings")) != same:
+    if (last.get("fingerprint"), last.get("surroundings")) != same or "timeless" not in last:
         return {}
-    then = then["values"]
+    then, now = _said(last["timeless"]), _said(records.timeless(record))
     return {
-        claim: (then.get(claim), now.get(claim))
-        for claim in {*then, *now}
-        if then.get(claim) != now.get(claim)
+        name: (then.get(name), now.get(name))
+        for name in {*then, *now}
+        if then.get(name) != now.get(name)
     }
+
+
+def _said(text):
+    content = json.loads(text)
+    claims = {f"claim {claim['id']}": claim["values"] for claim in content.pop("claims")}
+    return claims | {f"number {n}": v for n, v in content.pop("numbers").items()} | content

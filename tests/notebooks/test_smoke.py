@@ -78,9 +78,11 @@ def test_other_values_by_the_same_code_are_found(book):
     smoke.remember("tiny", record(), book)
     assert smoke.differences("tiny", record(seconds=9.0), book) == {}, "seconds may differ"
     found = smoke.differences("tiny", record(first=1.5), book)
-    assert found == {"better": ({"A": [1.0], "B": [0.0]}, {"A": [1.5], "B": [0.0]})}
+    assert found == {"claim better": ({"A": [1.0], "B": [0.0]}, {"A": [1.5], "B": [0.0]})}
     fewer = replace(record(), claims=record().claims[1:])
-    assert smoke.differences("tiny", fewer, book) == {"better": ({"A": [1.0], "B": [0.0]}, None)}
+    assert smoke.differences("tiny", fewer, book) == {
+        "claim better": ({"A": [1.0], "B": [0.0]}, None)
+    }
     edit(book, NOTEBOOK, "0.1 + 0.2", "0.1 + 0.3")
     assert smoke.differences("tiny", record(first=1.5), book) == {}, "the code is another"
 

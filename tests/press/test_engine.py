@@ -104,10 +104,14 @@ def ran(tmp_path_factory):
 
     The good one has run before: its record is superseded.
     """
-    book = Book(tmp_path_factory.mktemp("ran") / "a {good} book")  # papermill formats paths
+    folder = tmp_path_factory.mktemp("ran")
+    book = Book(folder / "a {good} 'Büch\"lein' 本")  # papermill formats paths
+    book.temporary = folder / "tmp"
+    book.temporary.mkdir()
     (meeting := book.root / "meeting").mkdir()
     meet = {"folder": str(meeting), "me": "good", "other": "bad"}
-    book.chapter("good", NOISY, FIGURE, THREADS, MEET.format(**meet))
+    apart = "import subprocess\nsubprocess.Popen(['sleep', '300'], start_new_session=True);"
+    book.chapter("good", NOISY, FIGURE, THREADS, MEET.format(**meet) + "\n" + apart)
     meet |= {"me": "bad", "other": "good"}
     bad = "raise ValueError('wrong \\x1b[31mcolour\\x00')"
     book.chapter("bad", MEET.format(**meet), bad, "y = 2")
@@ -119,7 +123,11 @@ def ran(tmp_path_factory):
     )
     notebooks.write({records.record_path("good", "small", book.root): record("good").to_json()})
     book.before = {name: bytes_of(book, name) for name in notebooks.chapters(book.root)}
-    book.outcomes = by_label(engine.execute(jobs=2, root=book.root))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HOME", raising=False)
+        patch.setenv("LANG", "C")
+        patch.setenv("TMPDIR", str(book.temporary))
+        book.outcomes = by_label(engine.execute(jobs=2, root=book.root))
     return book
 
 
@@ -207,6 +215,8 @@ def test_a_run_that_stores_elsewhere_does_not_mind_an_edit(book):
 
 
 def test_nothing_is_left_running_or_lying_about(ran):
+    assert working(ran) == []
+    assert list(ran.temporary.iterdir()) == []
     assert [p for p in (ran.root / "_build" / "running").iterdir() if p.is_dir()] == []
     assert sorted(p.name for p in ran.notebook("good").parent.iterdir()) == [
         f"{name}.ipynb" for name in sorted(ran.before)
@@ -309,7 +319,8 @@ def test_force_begins_from_nothing(book, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "jobs"), [(signal.SIGKILL, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)]
+    ("kind", "jobs"),
+    [(signal.SIGKILL, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGHUP, 1)],
 )
 def test_a_killed_run_leaves_everything_as_it_was(book, kind, jobs):
     names = ["a", "b"][:jobs]

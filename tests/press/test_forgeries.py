@@ -99,7 +99,7 @@ FORGERIES = {
     "the sentence": in_record(lambda r: r["claims"][0].update(statement="B beats A")),
     "the paper's value": in_record(lambda r: r["claims"][0]["paper"].update(value=1.1)),
     "a claim left out": in_record(lambda r: r["claims"].clear()),
-    "the time": in_record(lambda r: r.update(duration_s=1.0)),
+    "the time": in_record(lambda r: r["run"].update(duration_s=1.0)),
     "the settings": in_record(lambda r: r["settings"].update(n=2)),
     "the digest of the outputs": in_record(lambda r: r.update(outputs="0" * 32)),
     "values with a digest of their own": recomputed,
@@ -159,8 +159,8 @@ MALFORMED = {
     "merge markers": b"<<<<<<< ours\n{}\n=======\n{}\n>>>>>>> theirs\n",
     "not text": b"\x80\x81\xfe\xff",
     "nested": b"[" * 100_000,
-    "infinite": b'{"schema": 3, "duration_s": Infinity}',
-    "an older schema": b'{"schema": 2}',
+    "infinite": b'{"schema": 4, "run": {"duration_s": Infinity}}',
+    "an older schema": b'{"schema": 3}',
 }
 
 
