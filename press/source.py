@@ -58,6 +58,7 @@ class _Strip(ast.NodeTransformer):
         module = ".".join(filter(None, [*parents, node.module]))
         names = [ast.alias(f"{module}.{a.name}", a.asname or a.name) for a in node.names]
         self.checks = next((n.asname for n in names if n.name == CHECKS), self.checks)
+        names = [name for name in names if self.guards or name.name != CHECKS]
         return [ast.Import([name]) for name in names]
 
     def visit_Expr(self, node):  # docstrings, strings used as comments, and checks
