@@ -181,9 +181,9 @@ FUNCTIONS = {
             "generator": GENERATORS,
         }),
     "data.few_labels": (
-        data.few_labels, {"labels": LABELS, "per_class": 1, "generator": g()}, {
+        data.few_labels, {"labels": LABELS, "per_class": 2, "generator": g()}, {
             "labels": [*tensor("labels int (N,)", LABELS, (*REALS, torch.bool), sizes=False),
-                       (torch.tensor([0, 0, 1]), ValueError, "class 1 has 1 examples")],
+                       (torch.tensor([0, 0, 1]), ValueError, "class 1 has 1 examples, fewer")],
             "per_class": [*whole("per_class", 1), (3, ValueError, "class 0 has 2 examples")],
             "generator": GENERATORS,
         }),
@@ -424,7 +424,7 @@ def changed(**changes):
 
 RECORDS = [
     ("", "Expecting value"), ("{", "Expecting property name"), ("[]", "schema: expected 3"),
-    ("3", "schema"), ("null", "schema"), (b"\xff\xfe", "decode"), ("[" * 100_000, "not a record"),
+    ("3", "schema"), ("null", "schema"), (b"\xff\xfe", "not a rec"), ("[" * 100_000, "not a rec"),
     (changed(schema=2), "schema: expected 3, found 2"), (changed(more=1), "more: expected the"),
     (changed(seeds=...), "seeds: expected the fields"), (changed(seeds=[]), "distinct integers"),
     (changed(seeds=[0, 0]), "distinct integers >= 0"), (changed(seeds=[-1]), "distinct integers"),
