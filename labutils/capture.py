@@ -27,6 +27,8 @@ def steps(run, step_loss: Callable, inputs: Sequence, rates: Callable) -> Callab
     Elsewhere than on CUDA that is run.step. For a replay, the device itself finds the number of the
     step, its rows of `inputs` and its rate.
     """
+    if short := [len(x) for x in inputs if len(x) < run.num_steps]:
+        raise ValueError(f"train expects inputs of {run.num_steps} rows, one a step, got {short}")
     plain = partial(run.step, step_loss, inputs, rates)
     if run.device.type not in DEVICES or run.num_steps - run.done < WORTHWHILE:
         return plain

@@ -26,6 +26,7 @@ from labutils.statistics import DIRECTIONS, Interval, Verdict, corrected, judge,
 SCHEMA = 4
 RUN = ("finished", "duration_s", "peak_memory_mb", "peak_gpu_memory_mb")  # other each time
 SOURCES = ("paper", "ours")
+WORDS = "lower-case words, digits and hyphens"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 TAG = re.compile(r"<[a-zA-Z/!?][^>]*>")  # of HTML, which the site would show as such
 
@@ -78,8 +79,8 @@ class Claim:
         def expect(good, field: str, expected: str) -> None:
             _expect(good, f"{place}{field}", expected, getattr(self, field))
 
-        expect(NAME.fullmatch(self.id), "id", "lower-case words, digits and hyphens")
-        expect(not TAG.search(self.statement), "statement", "a sentence without HTML")
+        expect(NAME.fullmatch(self.id), "id", WORDS)
+        expect(not TAG.search(str(self.statement)), "statement", "a sentence without HTML")
         expect(self.source in SOURCES, "source", f"one of {SOURCES}")
         where = self.source == "ours" or self.where.strip()
         expect(where, "where", "where the paper makes the claim (section, figure)")
@@ -263,7 +264,7 @@ class Ledger(Record):
         Raises RecordError if the name is not kebab-case or has another value, or if the value is
         not finite.
         """
-        _expect(NAME.fullmatch(name), "name", "lower-case words, digits and hyphens", name)
+        _expect(isinstance(name, str) and NAME.fullmatch(name), "name", WORDS, name)
         value = value.item() if hasattr(value, "item") else value
         _expect(_finite(value), f"number {name!r}", "a finite number", value)
         same = self.numbers.get(name, {"value": value})["value"] == value
@@ -297,7 +298,9 @@ class Ledger(Record):
         {"value": ..., "unit": ..., "source": ...}, or None; without a source it is refused. Raises
         RecordError when anything is missing.
         """
-        _expect(NAME.fullmatch(name), "name", "lower-case words, digits and hyphens", name)
+        _expect(isinstance(name, str) and NAME.fullmatch(name), "name", WORDS, name)
+        _expect(isinstance(values, Mapping), f"claim {name!r}, values", "{arm: values}", values)
+        _expect(_finite(margin), f"claim {name!r}, margin", "a finite number", margin)
         names = [claim.id for claim in self.claims]
         _expect(name not in names, f"claim {name!r}", "a name that no other claim has", name)
         claim = Claim(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from labutils import checks
 from labutils.data import emoji
 from labutils.data.download import ASSETS, reading
 
@@ -55,6 +56,7 @@ class Tokenizer:
         return self.known.setdefault(word, [ord(symbol) for symbol in text])
 
     def __call__(self, texts: list[str]) -> Tensor:
+        checks.fit("texts", texts)
         rows = torch.zeros(len(texts), CONTEXT, dtype=torch.int64)
         for row, text in zip(rows, texts, strict=True):
             words = WORD.findall(html.unescape(html.unescape(text)).translate(QUOTES).lower())

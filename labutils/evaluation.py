@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labutils import checks
+
 
 @torch.inference_mode()
 def predict(function: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int = 1000) -> Tensor:
@@ -43,6 +45,9 @@ def frozen_features(
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
     """Percent of rows of ``scores`` (N, C) whose largest entry is at ``labels`` (N,)."""
+    checks.fit("scores (N, C), labels int (N,)", scores, labels)
+    if not len(labels) or scores.isnan().any():
+        raise ValueError(f"accuracy expects rows of scores without NaN, got {tuple(scores.shape)}")
     return 100.0 * (scores.argmax(1) == labels).sum().item() / len(labels)
 
 
@@ -66,6 +71,9 @@ def linear_probe(
     """
     from sklearn.linear_model import LogisticRegression
 
+    checks.fit("labels int (N,), strength > 0.0", labels, strength)
+    if (labels < 0).any():
+        raise ValueError(f"linear_probe expects labels 0 and up, got {labels.min()}")
     features = features.detach().float()
     mean, std = features.mean(0), features.std(0, correction=0)
     std = torch.where(std > 1e-6, std, 1.0)

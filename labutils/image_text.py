@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labutils import models
+from labutils import checks, models
 from labutils.augment import weak
 from labutils.data import emoji
 from labutils.training import cosine_schedule, train
@@ -52,6 +52,7 @@ def noisy_pool(seed: int, picture: Tensor, size: int, right=1.0, worthless=0.0, 
     probabilities, the rest is wrong; they change neither pictures nor right captions, and a greater
     `right` spoils fewer of the same. ValueError for other shares, or pairs of one family alone.
     """
+    checks.fit("seed >= 0, picture int (M,), size >= 1", seed, picture, size)
     data, _ = pictures()
     rng = np.random.default_rng(seed)
     shown = rng.permutation(picture.numpy())
@@ -92,6 +93,7 @@ def vocabulary() -> dict[str, int]:
 
 def tokenise(texts: Sequence[str]) -> Tensor:
     """Numbers of the first 12 known words of each text, int64 (N, 12), filled up with 0."""
+    checks.fit("texts", texts)
     known, rows = vocabulary(), np.zeros((len(texts), 12), np.int64)
     for row, text in zip(rows, texts, strict=True):
         found = [known[word] for word in WORDS.findall(text.lower()) if word in known][:12]
@@ -128,6 +130,7 @@ class SmallClip(nn.Module):
 
 def clip_loss(u: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
     """Mean cross-entropy of the rows and columns of s u v^T; row k of u, v (N, d) is a pair."""
+    checks.fit("u float (N, d), v float (N, d)", u, v)
     logits, target = scale * u @ v.T, torch.arange(len(u), device=u.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
@@ -160,5 +163,6 @@ def train_small_clip(images, tokens, steps, seed, rate=3e-3, batch=128, rows=Non
 
 def recall_at_k(scores: Tensor, target: Tensor, k: int) -> float:
     """Percent of rows of scores (N, M) whose target (N,) is among the best k; a tie is a miss."""
+    checks.fit("scores (N, M), target int (N,), k >= 1", scores, target, k)
     ahead = (scores >= scores.gather(1, target[:, None])).sum(1)  # and itself
     return 100 * (ahead <= k).double().mean().item()

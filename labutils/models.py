@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from labutils import checks
+
 
 class Classifier(nn.Module):
     """Base of all models: logits are a linear layer on top of ``features``."""
@@ -27,6 +29,7 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``(N, C, H, W)``, floating point, to logits ``(N, num_classes)``."""
+        checks.fit("images float (N, C, H, W)", x)
         return self.classifier(self.features(x))
 
 
@@ -112,6 +115,7 @@ def build(name: str, in_channels: int, num_classes: int, generator: torch.Genera
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; expected one of: {', '.join(MODELS)}")
+    checks.fit("in_channels >= 1, num_classes >= 1", in_channels, num_classes)
     with torch.random.fork_rng(devices=[]):  # layers draw from the global generator when made
         model = MODELS[name](in_channels, num_classes)
     initialise(model, generator)
@@ -125,6 +129,7 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
     Convolutions: normal with variance 2 / fan-out (He et al. 2015, equation 14). Linear layers:
     uniform in +-1/sqrt(fan-in), biases zero. Batch normalisation: scale one, shift zero.
     """
+    checks.fit("model, generator", model, generator)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from labutils import checks
+
 
 def measure(
     lab, score: Callable, places: Mapping, settings: Mapping, seeds: Iterable[int], split: str
@@ -21,6 +23,9 @@ def measure(
     {arm: [setting]}}. Returns {place: {(arm, *setting): [score of each seed]}}.
     """
     seeds = list(seeds)
+    checks.fit("seeds distinct >= 0", seeds)
+    if split not in ("validation", "test"):
+        raise ValueError(f'split {split!r} is not one of ("validation", "test")')
     jobs = [(seed, places[place], settings[place], split) for place in places for seed in seeds]
     found = iter(lab.map(score, jobs, split))
     rows = {place: [next(found) for _ in seeds] for place in places}

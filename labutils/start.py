@@ -167,6 +167,8 @@ def start(
     Raises ValueError for an unknown profile, rows of other or unequal lengths, or seeds that are
     not distinct integers >= 0.
     """
+    if isinstance(seeds, int | str):
+        raise TypeError(f"seeds must be a list of distinct integers >= 0, got {seeds!r}")
     profile = os.environ.get("LABUTILS_PROFILE") or profile
     chosen = _column(settings, profile)
     seeds = tuple(range(chosen["num_seeds"])) if seeds is None else tuple(seeds)

@@ -67,6 +67,8 @@ def judge(differences: Sequence[float], direction: str, margin: float = 0.0) -> 
     if direction not in DIRECTIONS:
         raise ValueError(f"direction {direction!r} is not one of {DIRECTIONS}")
     sample = np.asarray(differences, dtype=float)
+    if sample.ndim != 1 or not np.isfinite(sample).all() or not math.isfinite(margin):
+        raise ValueError(f"judge expects finite differences (n,) and margin, got {differences!r}")
     if len(sample) < MIN_SEEDS:
         return Verdict("inconclusive")
     if direction == "equivalent":

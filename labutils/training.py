@@ -15,7 +15,7 @@ from time import monotonic, perf_counter
 import torch
 from torch import Tensor, nn
 
-from labutils import capture, kept
+from labutils import capture, checks, kept
 from labutils.progress import log, progress_bar
 
 
@@ -48,6 +48,7 @@ def cosine_schedule(
     eta(k) = final + (learning_rate - final) (1 + cos(pi k / K)) / 2 with k counted from the end of
     the warm-up and K = num_steps - warmup_steps (Loshchilov & Hutter 2017, equation 5, one cycle).
     """
+    checks.fit("learning_rate >= 0.0, final >= 0.0", learning_rate, final)
     if not 0 <= warmup_steps < num_steps:
         raise ValueError(f"need 0 <= warmup_steps < num_steps, got {warmup_steps} and {num_steps}")
 
@@ -101,6 +102,7 @@ def train(
 
     Raises NonFiniteLossError, CheckpointError, and ValueError for an unknown precision.
     """
+    checks.fit("model, num_steps >= 0", model, num_steps)
     run = _Run(model, optimizer, num_steps, generators, state or {}, precision)
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)
@@ -149,6 +151,7 @@ class _Run:
         """Forward, backward and optimiser; returns the loss."""
         with self.autocast():
             loss = step_loss(*rows)
+        checks.fit("loss float ()", loss)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

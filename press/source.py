@@ -12,6 +12,17 @@ QUIET |= {
     "ones", "unbind", "no_grad", "inference_mode", "dataclass", "field", "cache", "lru_cache",
     "cached_property", "contextmanager", "wraps", "Source",
 }  # fmt: skip
+CHECKS = "labutils.checks"  # its functions refuse bad input, and change nothing
+# What may stand in the condition of a guard. Of calls those of HARMLESS, of `x[k]` `x.shape[k]`;
+# `in` only a list written out, or a constant, for it would use up an iterator.
+PLAIN = (
+    ast.Name, ast.Attribute, ast.Constant, ast.Compare, ast.BoolOp, ast.BinOp, ast.UnaryOp,
+    ast.Tuple, ast.List, ast.Set, ast.Call, ast.keyword, ast.Subscript, ast.expr_context,
+    ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
+)  # fmt: skip
+HARMLESS = {"len", "isinstance", "type", "abs", "is_floating_point", "isfinite", "isnan"}
+HARMLESS_METHODS = HARMLESS | {"any", "all", "min", "max", "item", "numel"}
+REFUSALS = {"ValueError", "TypeError"}  # others may be a message to the caller: StopIteration
 # How `dump` writes what may reach more than the source names. The last line: an import by a text,
 # unless the text surely begins with another package.
 UNCLEAR = re.compile(
@@ -21,18 +32,21 @@ UNCLEAR = re.compile(
 )
 
 
-def parse(source, package=""):
+def parse(source, package="", guards=True):
     """Return the syntax tree without what changes no value.
 
     Left out are docstrings, annotations and messages of errors. All imports take one form, `import
-    a.b as c`. package: the one that holds the source's module. Raises SyntaxError.
+    a.b as c`. package: the one that holds the source's module. guards: False leaves out statements
+    that only check and refuse, for they cannot change what a run gives that came to its end. Raises
+    SyntaxError.
     """
-    return _Strip(package).visit(ast.parse(source))
+    return _Strip(package, guards).visit(ast.parse(source))
 
 
 class _Strip(ast.NodeTransformer):
-    def __init__(self, package):
-        self.package = package.split(".")
+    def __init__(self, package, guards):
+        self.package, self.guards = package.split("."), guards
+        self.checks = None  # the name of CHECKS in this module
 
     def visit_Import(self, node):
         return [ast.Import([alias]) for alias in node.names]
@@ -43,10 +57,29 @@ class _Strip(ast.NodeTransformer):
         parents = self.package[: len(self.package) - node.level + 1] if node.level else []
         module = ".".join(filter(None, [*parents, node.module]))
         names = [ast.alias(f"{module}.{a.name}", a.asname or a.name) for a in node.names]
+        self.checks = next((n.asname for n in names if n.name == CHECKS), self.checks)
+        names = [name for name in names if self.guards or name.name != CHECKS]
         return [ast.Import([name]) for name in names]
 
-    def visit_Expr(self, node):  # docstrings, and strings used as comments
-        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+    def visit_Expr(self, node):  # docstrings, strings used as comments, and checks
+        left_out, call = isinstance(node.value, ast.Constant), node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and not self.guards:
+            known = self.checks and dotted(call.func.value) == self.checks
+            left_out = known and all(map(_quiet, [*call.args, *call.keywords]))
+        return None if left_out else self.generic_visit(node)
+
+    def visit_If(self, node):
+        refuses = not node.orelse and all(map(_refuses, node.body))
+        left_out = refuses and not self.guards and _quiet(node.test)
+        return None if left_out else self.generic_visit(node)
+
+    def _catches(self, node):  # what a guard in it raises may be the way to go on
+        before, self.guards = self.guards, True
+        self.generic_visit(node)
+        self.guards = before
+        return node
+
+    visit_Try = visit_TryStar = visit_With = visit_AsyncWith = _catches
 
     def visit_Raise(self, node):
         if isinstance(node.exc, ast.Call):
@@ -56,7 +89,8 @@ class _Strip(ast.NodeTransformer):
 
     def visit_Assert(self, node):
         node.msg = None
-        return self.generic_visit(node)
+        left_out = not self.guards and _quiet(node.test)
+        return None if left_out else self.generic_visit(node)
 
     def visit_FunctionDef(self, node):
         # functools.singledispatch chooses by annotations
@@ -74,6 +108,26 @@ class _Strip(ast.NodeTransformer):
         if not any(w in ast.unparse(node.annotation) for w in ("ClassVar", "InitVar", "KW_ONLY")):
             node.annotation = ast.Constant(None)
         return self.generic_visit(node)
+
+
+def _refuses(node):
+    error = getattr(node, "exc", None) if isinstance(node, ast.Raise) else None
+    return dotted(error.func if isinstance(error, ast.Call) else error) in REFUSALS
+
+
+def _quiet(node):
+    """Whether to work out an expression surely changes nothing."""
+    if isinstance(node, ast.Call):
+        known = HARMLESS if isinstance(node.func, ast.Name) else HARMLESS_METHODS
+        good = getattr(node.func, "attr", dotted(node.func)) in known
+    elif isinstance(node, ast.Subscript):
+        good = getattr(node.value, "attr", "") == "shape"
+    elif isinstance(node, ast.Compare) and {*map(type, node.ops)} & {ast.In, ast.NotIn}:
+        lists = [c for c in node.comparators if not isinstance(c, ast.Tuple | ast.List | ast.Set)]
+        good = all((dotted(c) or "").rpartition(".")[2].isupper() for c in lists)
+    else:
+        good = isinstance(node, PLAIN)
+    return good and all(map(_quiet, ast.iter_child_nodes(node)))
 
 
 def _is_text(node):
@@ -172,8 +226,8 @@ class Module:
     binds. loads: paths that are imported. unclear: whether some of its Code is.
     """
 
-    def __init__(self, name, source, package):
-        tree = parse(source, package)
+    def __init__(self, name, source, package, guards=True):
+        tree = parse(source, package, guards)
         self.name, self.effects, self.loads, self.unclear = name, [], set(), False
         self.definitions, self.tables, self.lists = {}, {}, set()
         for statement in tree.body:

@@ -9,11 +9,15 @@ When in doubt, more counts. A name counts wherever it stands, as a local name to
 what its module does then. A module that is handed around counts as a whole, as in `getattr(module,
 name)` or `from module import *`; so does the package where names are made while code runs (`eval`).
 Of a table, {text: value}, those entries count that a text of the reached code names, or all.
+
+Guards of the package, which refuse bad input, do not count: the run of a record passed them. Those
+of a notebook do, for they say something of its numbers. Where a notebook catches errors, all do.
 """
 
 import functools
 import hashlib
 import json
+import re
 
 from press import notebooks
 from press.source import Code, Module, parse
@@ -29,6 +33,7 @@ NOT_COUNTED = {
     "labutils.__version__": "a release is a name for what counts already",
 }
 PACKAGE = "labutils"
+CATCHES = re.compile(r"ExceptHandler\(|'(suppress|__exit__|contextmanager)'")  # in a `dump`
 SHORTEST = 3  # letters of a text that can be a part of a key
 
 
@@ -81,6 +86,7 @@ class _Reach:
         except SyntaxError:  # such as `%run x`: it may do anything
             tree = parse(f"eval({source!r})")
         notebook = Code(tree)
+        self.guards = bool(CATCHES.search(notebook.text))
         self._count("notebook", [notebook])
         if notebook.unclear:
             self._find(PACKAGE)
@@ -127,7 +133,8 @@ class _Reach:
             base = self.root.joinpath(*name.split("."))
             package = name if base.is_dir() else name.rpartition(".")[0]
             file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-            module = _parsed(name, file.read_text("utf-8"), package) if file.is_file() else None
+            text = file.read_text("utf-8") if file.is_file() else None
+            module = None if text is None else _parsed(name, text, package, self.guards)
             self.modules[name] = module
             if module and module.effects:
                 self._count(f"{name}, when imported", module.effects, module)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from labutils import checks
 from labutils.augment.weak import constant, per_image, selects, uniform
 
 # Range of the uniformly drawn magnitude. Rotation in degrees, shear and translation as shares of
@@ -49,6 +50,7 @@ def strong_augment(images: Tensor, generator: torch.Generator, num_operations: i
 
     Raises ``TypeError`` for other dtypes and ``ValueError`` for other shapes.
     """
+    checks.fit("generator, num_operations >= 0", generator, num_operations)
     size, device = (num_operations, len(images)), generator.device
     operations = torch.randint(len(OPERATIONS), size, generator=generator, device=device)
     drawn = uniform(generator, num_operations + 3, len(images)).to(images.device)
@@ -70,10 +72,10 @@ def apply(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensor:
     if images.dtype != torch.uint8:
         raise TypeError(f"strong augmentation expects uint8 images 0..255, got {images.dtype}")
     if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(
-            f"strong augmentation expects images (N, 1 or 3, H, W), got {tuple(images.shape)}"
-        )
+        raise ValueError(f"apply expects images (N, 1 or 3, H, W), got {tuple(images.shape)}")
     operations, magnitudes = torch.atleast_2d(operations, magnitudes)
+    checks.fit("operations int (K, N), magnitudes (K, N)", operations, magnitudes)
+    checks.fit("images (N, C, H, W), magnitudes (K, N)", images, magnitudes)
     if selects(images):
         for operation, magnitude in zip(operations, magnitudes, strict=True):
             images = _apply_by_groups(images, operation, magnitude)
@@ -114,6 +116,7 @@ def cutout(images: Tensor, x: Tensor, y: Tensor, side: Tensor) -> Tensor:
     instead of being cut, and both its end pixels are painted. Grey images get the luminance of
     :data:`CUTOUT_COLOUR`.
     """
+    checks.fit("images (N, C, H, W), x (N,), y (N,), side (N,)", images, x, y, side)
     side = side.masked_fill(side <= 0, -1)  # paints nothing
     columns = _span(x, side, images.shape[3])[:, None, None, :]
     rows = _span(y, side, images.shape[2])[:, None, :, None]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from labutils import checks
 from labutils.augment.weak import on_some, per_image, uniform
 
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green, blue, as in torchvision
@@ -112,6 +113,7 @@ def crop_boxes(
     Drawn as torchvision's ``RandomResizedCrop`` does: area uniform, aspect ratio log-uniform, up to
     ten tries to fit into the image, else the largest central crop of an allowed ratio.
     """
+    checks.fit("n >= 0, height >= 1, width >= 1, generator", n, height, width, generator)
     low, high = (height * width * share for share in recipe.scale)
     area = low + (high - low) * uniform(generator, 10, n)
     low, high = (math.log(aspect) for aspect in recipe.aspect)
@@ -132,6 +134,7 @@ def crop_boxes(
 
 def grey(images: Tensor) -> Tensor:
     """Luminance ``(N, 1, H, W)`` of colour images ``(N, 3, H, W)``."""
+    checks.fit("images (N, 3, H, W)", images)
     red, green, blue = images.unbind(1)
     a, b, c = GREY_WEIGHTS
     return torch.add(red * a, green, alpha=b).add_(blue, alpha=c)[:, None]
@@ -144,6 +147,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
     looked at, fewer than the image has (else torch raises RuntimeError). Equals torchvision's
     ``gaussian_blur`` with a kernel of 2 reach + 1 in both directions.
     """
+    checks.fit("images float (N, C, H, W), sigma (N,), reach >= 0", images, sigma, reach)
     distance = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     bell = (-0.5 * (distance / sigma[:, None]).square()).softmax(1)
     weights = [per_image(x) for x in bell.unbind(1)]
@@ -158,8 +162,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
 
 
 def _unit_range(images: Tensor) -> Tensor:
-    if images.ndim != 4:
-        raise ValueError(f"views are made of images (N, C, H, W), got {tuple(images.shape)}")
+    checks.fit("images (N, C, H, W)", images)
     if images.dtype == torch.uint8:
         return images.float().mul_(1 / 255)
     if not images.is_floating_point():

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from labutils import checks
+
 SELECTING = ("cpu",)
 
 
@@ -22,13 +24,9 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     of the pixel range 0..1. Raises ``TypeError`` for other dtypes (a float image may already be
     scaled) and ``ValueError`` for other shapes.
     """
-    if images.dtype != torch.uint8:
-        raise TypeError(f"normalise expects uint8 images with values 0..255, got {images.dtype}")
-    if images.ndim != 4 or len(mean) != images.shape[1] or len(std) != images.shape[1]:
-        raise ValueError(
-            f"normalise expects images (N, C, H, W) and C values of mean and std, got images "
-            f"{tuple(images.shape)}, {len(mean)} means, {len(std)} stds"
-        )
+    checks.fit("images uint8 (N, C, H, W), std > 0.0", images, std)
+    if len(mean) != images.shape[1] or len(std) != images.shape[1]:
+        raise ValueError(f"{tuple(images.shape)}, {len(mean)} means, {len(std)} stds: each needs C")
     scale = constant(tuple(1 / (255 * s) for s in std), images.device).view(-1, 1, 1)
     shifts = tuple(-m / s for m, s in zip(mean, std, strict=True))
     return images.float().mul_(scale).add_(constant(shifts, images.device).view(-1, 1, 1))
@@ -45,10 +43,7 @@ def pad_crop_flip(
     mirrored left to right with probability 1/2. ``generator`` may live on the CPU while the images
     are on a GPU: the random numbers are drawn where the generator is.
     """
-    if images.ndim != 4:
-        raise ValueError(f"pad_crop_flip expects images (N, C, H, W), got {tuple(images.shape)}")
-    if padding < 0:
-        raise ValueError(f"pad_crop_flip expects padding >= 0, got {padding}")
+    checks.fit("images (N, C, H, W), padding >= 0, generator", images, padding, generator)
     n = len(images)
 
     def draw(high: int) -> Tensor:
@@ -66,6 +61,7 @@ def crop_flip(images: Tensor, padding: int, top: Tensor, left: Tensor, flipped: 
     ``top`` and ``left`` (int64 ``(N,)``, in 0..2*padding) place the crop in the padded image,
     ``flipped`` (``(N,)``, 0 or 1) says which crops are mirrored.
     """
+    checks.fit("images (N, C, H, W), top (N,), left (N,)", images, top, left)
     n, c, h, w = images.shape
     if n == 0:
         return images.clone()

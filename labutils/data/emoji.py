@@ -131,10 +131,7 @@ def on_background(rgba: Tensor, colour: Tensor | Sequence[int]) -> Tensor:
     """
     colour = torch.as_tensor(colour, device=rgba.device)
     if rgba.dtype != torch.uint8 or rgba.ndim != 4 or rgba.shape[1] != 4:
-        raise ValueError(
-            f"on_background expects uint8 pictures (N, 4, H, W), got {rgba.dtype} "
-            f"{tuple(rgba.shape)}"
-        )
+        raise ValueError(f"on_background expects uint8 (N, 4, H, W), got {rgba.dtype} {rgba.shape}")
     if colour.shape != (3,) or ((colour < 0) | (colour > 255) | (colour % 1 != 0)).any():
         raise ValueError(f"on_background expects a colour (3,) in 0..255, got {colour.tolist()}")
     rgb, alpha = rgba[:, :3].int(), rgba[:, 3:].int()

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labutils import checks
 from labutils.data.download import ASSETS, DataError, cache_folder, download, reading
 from labutils.data.splits import stratified_split
 
@@ -97,11 +98,10 @@ def load(name: str, *, num_validation: int, generator: torch.Generator) -> Datas
     on the CPU. Raises :class:`DataError` when data are missing or damaged and ``ValueError`` for an
     unknown name or an impossible ``num_validation``.
     """
+    checks.fit("num_validation >= 0, generator", num_validation, generator)
     train, test, class_names = read(name)
     if not 0 <= num_validation < len(train):
-        raise ValueError(
-            f"num_validation must be in 0..{len(train) - 1} for {name}, got {num_validation}"
-        )
+        raise ValueError(f"{name}: num_validation must be below {len(train)}, got {num_validation}")
     sizes = num_validation, len(train) - num_validation
     splits = stratified_split(train.labels, sizes, generator)
     validation, rest = (Images(train.images[k], train.labels[k]) for k in splits)

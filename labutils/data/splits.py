@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from labutils import checks
+
 
 def stratified_split(
     labels: Tensor, sizes: Sequence[int], generator: torch.Generator
@@ -15,6 +17,7 @@ def stratified_split(
     tensor of indices per size. Each class gives its share of every set, rounded up or down.
     Raises ``ValueError`` when ``sizes`` are negative or sum to more than N.
     """
+    checks.fit("labels int (N,), sizes, generator", labels, sizes, generator)
     if min(sizes, default=0) < 0 or sum(sizes) > len(labels):
         raise ValueError(f"cannot split {len(labels)} examples into sets of {tuple(sizes)}")
     shuffled = torch.randperm(len(labels), generator=generator)
@@ -45,16 +48,13 @@ def few_labels(labels: Tensor, per_class: int, generator: torch.Generator) -> Te
     generator in the same state a smaller number is a part of a larger one: the same draw with
     fewer labels. Raises ``ValueError`` for ``per_class < 1`` or a class with fewer examples.
     """
-    if per_class < 1:
-        raise ValueError(f"few_labels expects per_class >= 1, got {per_class}")
+    checks.fit("labels int (N,), per_class >= 1, generator", labels, per_class, generator)
     shuffled = torch.randperm(len(labels), generator=generator)
     found = labels[shuffled]
     chosen = []
     for c in labels.unique().tolist():
         members = shuffled[found == c][:per_class]
         if len(members) < per_class:
-            raise ValueError(
-                f"few_labels: class {c} has {len(members)} examples, fewer than {per_class}"
-            )
+            raise ValueError(f"class {c} has {len(members)} examples, fewer than {per_class}")
         chosen.append(members)
     return torch.cat(chosen) if chosen else shuffled

@@ -81,6 +81,15 @@ def copy(tmp_path_factory):
 
 HARMLESS = {  # (file, old, new); an empty old: added at the end
     "wording of an error": ("training.py", "the loss is {", "the loss became {"),
+    "condition of a guard": ("models.py", "if name not in MODELS:",
+                             "if name not in MODELS or not name:"),
+    "new guard": ("models.py", "    checks.fit(\"in_channels",
+                  "    assert num_classes\n    if num_classes > 999:\n        raise ValueError(9)\n"
+                  "    checks.fit(\"in_channels"),
+    "what a check asks for": ("augment/weak.py", "padding >= 0, gen", "padding >= 1, gen"),
+    "check that goes": ("evaluation.py", "    checks.fit(\"scores (N, C), labels int (N,)\", "
+                        "scores, labels)\n", ""),
+    "what checks do": ("checks.py", "sizes.setdefault(k, n)", "n"),
     "wording of an error of a value": ("models.py", "unknown model", "no such model"),
     "type hint": ("data/images.py", "name: str", "name: 'str'"),
     "type of a result": ("training.py", ") -> History:", ") -> 'History':"),
@@ -253,6 +262,64 @@ class Plugin:
 class First(Plugin): rate = 1
 """,
     "front/__init__": "from labutils.deep import number as first, other as second\n",
+    "checks": "def fit(*values):\n    pass\n",
+    "guarded": """
+import contextlib
+from labutils import checks, deep
+KNOWN = (1, 2)
+def f(x, rows, y=None):
+    # here
+    return deep.number * x
+def caught(x):
+    try:
+        # there
+        return x
+    except ValueError:
+        return 0
+def within(x):
+    with contextlib.suppress(ValueError):
+        # in with
+        return x
+    return 0
+""",
+}
+
+# What stands in `guarded` at the place of a comment, and whether it counts.
+GUARDS = {
+    "if x > 2: raise ValueError('large')": False,
+    "if x.shape[1] != 3 or len(x) < y: raise TypeError(f'not {x}')": False,
+    "if x not in KNOWN: raise ValueError(x)": False,
+    "if x in (1, 2): raise ValueError": False,
+    "if not x.isfinite().all(): raise ValueError(x)": False,
+    "if not isinstance(x, int | str): raise TypeError(x)": False,
+    "assert x > 2": False,
+    "assert x.is_floating_point(), x": False,
+    "checks.fit('x (N, 3), y >= 0', x, y)": False,
+    "checks.fit('rows', rows, y=x.shape[0])": False,
+    "if x > 2: return 5": True,
+    "if x > 2:\n        x += 1\n        raise ValueError": True,
+    "if x > 2: raise ValueError\n    else: x = 2": True,
+    "if x > 2: raise StopIteration": True,
+    "if x > 2: raise KeyError(x)": True,
+    "if x > 2: raise": True,
+    "if (x := 2) > y: raise ValueError": True,
+    "if next(rows): raise ValueError": True,
+    "if rows.pop(): raise ValueError": True,
+    "if x.add_(1).any(): raise ValueError": True,
+    "if any(row for row in rows): raise ValueError": True,
+    "if sum(rows) > 2: raise ValueError": True,
+    "if x in rows: raise ValueError": True,
+    "if rows[x]: raise ValueError": True,
+    "if torch.rand(()).item() > 2: raise ValueError": True,
+    "while x > 2: raise ValueError": True,
+    "assert rows.pop()": True,
+    "assert (x := 2)": True,
+    "assert list(rows)": True,
+    "checks.fit('rows', list(rows))": True,
+    "checks.fit('rows', rows.pop())": True,
+    "x = checks.fit('x', x)": True,
+    "others.fit('x', x)": True,
+    "x.fit('x', x)": True,
 }
 
 
@@ -382,6 +449,80 @@ def test_changes_are_seen(book, case):
 @pytest.mark.parametrize("case", UNSEEN)
 def test_harmless_changes_are_not_seen(book, case):
     assert not changes(book, *UNSEEN[case])
+
+
+GUARDED = "from labutils import guarded\nguarded.f(1, [])\nguarded.caught(1)\nguarded.within(1)"
+
+
+def guarded(book, guard, place="# here", cell=GUARDED):
+    """Whether a guard counts that stands in the package."""
+    text = PACKAGE["guarded"]
+    assert place in text, "rewrite this case"
+    before = digest(book, [cell], PACKAGE)
+    return digest(book, [cell], PACKAGE | {"guarded": text.replace(place, guard)}) != before
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_what_only_refuses_does_not_count_in_the_package(book, guard):
+    assert guarded(book, guard) == GUARDS[guard]
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_every_guard_of_a_notebook_counts(book, guard):
+    cell = "from labutils import checks\ndef f(x, rows, y):\n    {}\n    return x"
+    before = digest(book, [cell.format("")], PACKAGE)
+    assert digest(book, [cell.format(guard)], PACKAGE) != before
+
+
+REFUSES = "if x > 2: raise ValueError('large')"
+
+
+@pytest.mark.parametrize("place", ["# there", "# in with"])
+def test_a_guard_counts_where_it_may_be_caught(book, place):
+    assert guarded(book, REFUSES, place)
+    assert guarded(book, "checks.fit('x > 2', x)", place)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "try:\n    go()\nexcept ValueError:\n    pass",
+        "import contextlib\nwith contextlib.suppress(ValueError):\n    go()",
+        "from contextlib import suppress as quietly\nwith quietly(ValueError):\n    go()",
+        "class Quiet:\n    def __exit__(self, *_): return True",
+    ],
+)
+def test_guards_count_for_a_notebook_that_catches_errors(book, more):
+    assert guarded(book, REFUSES, cell=f"{GUARDED}\n{more}")
+    assert not guarded(book, REFUSES, cell=f"{GUARDED}\ntry:\n    go()\nfinally:\n    stop()")
+
+
+def test_the_condition_of_a_guard_that_does_not_count_is_not_followed(book):
+    before = digest(book, [GUARDED], PACKAGE)
+    guards = PACKAGE["guarded"].replace("# here", "if x not in KNOWN: raise ValueError(x)")
+    assert digest(book, [GUARDED], PACKAGE | {"guarded": guards}) == before
+    longer = guards.replace("KNOWN = (1, 2)", "KNOWN = (1, 2, 3)")
+    assert digest(book, [GUARDED], PACKAGE | {"guarded": longer}) == before
+
+
+NO_REFUSAL = {"NotKept", "OSError", "EOFError", "error"}  # none of them is raised by a guard
+
+
+def test_the_package_catches_no_guard_and_goes_on():
+    """Else a guard could change a number, and would have to count."""
+    found = []
+    for file in sorted(ROOT.glob("labutils/**/*.py")):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        tree = ast.parse(file.read_text("utf-8"))
+        for node in ast.walk(tree) if module not in staleness.NOT_COUNTED else ():
+            kinds = []
+            if isinstance(node, ast.ExceptHandler) and not isinstance(node.body[-1], ast.Raise):
+                kinds = getattr(node.type, "elts", [node.type])
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+                kinds = node.args
+            names = {ast.unparse(kind).rpartition(".")[2] if kind else "all" for kind in kinds}
+            found += [f"{file.name}:{node.lineno} catches {names}"] if names - NO_REFUSAL else []
+    assert not found
 
 
 def test_setup_cell_prose_and_outputs_do_not_count(book):
