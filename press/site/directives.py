@@ -118,7 +118,8 @@ class ChapterCards(BookDirective):
             for paper in self.catalogue.papers
             if paper.kind == "chapter"
         ]
-        return self.render("cards.html", cards=cards, themes=self.catalogue.themes, first=first)
+        of_labs = {"themes": self.catalogue.themes, "learned": self.learned}
+        return self.render("cards.html", cards=cards, first=first, **of_labs)
 
 
 class VerdictStrip(BookDirective):

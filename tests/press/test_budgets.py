@@ -21,7 +21,7 @@ def sources(*patterns):
     [
         ("labutils", ["labutils/**/*.py"], 3261),
         ("press", ["press/*.py"], 2938),
-        ("the site", ["press/site/**/*.py"], 1410),
+        ("the site", ["press/site/**/*.py"], 1411),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):

@@ -145,9 +145,13 @@ def test_how_to_use_reads_before_it_runs_and_names_the_clone(at, config):
 
 
 def test_every_lab_is_linked_from_the_landing_page_under_its_theme(at, themes):
-    lines = at("book/index").locator("ul.lab-links li").all_inner_texts()
+    under = at("book/index").locator("ul.lab-links > li")
     labs = {t.title: [p.short for p in t.notebooks if p.kind == "lab"] for t in themes}
-    assert lines == [f"{title}: {', '.join(found)}" for title, found in labs.items() if found]
+    assert [theme.locator("a").all_inner_texts() for theme in under.all()] == [
+        [title, *found] for title, found in labs.items() if found
+    ]
+    for line in under.locator("li").all_inner_texts():
+        assert line.partition(": ")[2].endswith("."), line  # what it taught
 
 
 def test_themes_with_labs_show_how_these_compare_and_others_do_not(at, themes):
