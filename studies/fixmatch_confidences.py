@@ -5,7 +5,7 @@ and the choice that its record made. At two moments the network in training look
 every image without a label. What is kept is how many of them fall into each of 200 bins of
 confidence, right and wrong ones apart; the chapter's page has a slider over them.
 
-Run ``python -m studies.fixmatch_confidences`` (half a minute on one core). It writes
+Run ``python -m studies.fixmatch_confidences`` (under a minute on one core). It writes
 ``book/generated/fixmatch_confidences.json``.
 """
 

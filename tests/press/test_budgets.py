@@ -15,13 +15,14 @@ def sources(*patterns):
 
 # The goal for labutils is 2,600 lines; but for modules that labs share (150 of them are
 # clip_emoji.py), its number only falls.
-# The techniques as files took 332 lines of press and 75 of the site.
+# The techniques as files took 332 lines of press and 75 of the site; the emoji that words find in
+# the page took 84, so that 3 MB which follow from the assets need not lie in the repository.
 @pytest.mark.parametrize(
     ("name", "patterns", "most"),
     [
         ("labutils", ["labutils/**/*.py"], 3261),
-        ("press", ["press/*.py"], 2938),
-        ("the site", ["press/site/**/*.py"], 1411),
+        ("press", ["press/*.py"], 2942),
+        ("the site", ["press/site/**/*.py"], 1503),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):
