@@ -26,6 +26,7 @@ class CatalogueError(notebooks.NotebookError):
 class Paper:
     """One row; title, cited (Chen & Mueller 2024, Xu et al. 2024), link are from a bibliography.
 
+    code: address of the official code; None where none was found.
     docname: the page of its notebook. heading: the title of that; None where there is none (yet).
     """
 
@@ -34,6 +35,7 @@ class Paper:
     key: str
     kind: str
     near: str
+    code: str | None
     idea: str
     title: str
     cited: str
@@ -107,7 +109,8 @@ def load(root) -> Catalogue:
         theme, slug = docname.split("/")[1:]
         raise CatalogueError(
             f"{docname}.ipynb has no row of kind chapter or lab under {theme} in {FILE}; add there"
-            f"\n  - {{slug: {slug}, short: NAME, key: KEY, kind: lab, near: CHAPTER, idea: IDEA}}"
+            f"\n  - {{slug: {slug}, short: NAME, key: KEY, kind: lab, near: CHAPTER, code: none,"
+            " idea: IDEA}"
         )
     return Catalogue([theme for theme, _ in themes])
 
@@ -120,6 +123,7 @@ def _check(rows, entries) -> None:
         "key": (_any(entries), f"a key of {' or '.join(BIBLIOGRAPHIES)}"),
         "kind": (_any(KINDS), f"one of {', '.join(KINDS)}"),
         "near": (_any(chapters), f"one of the chapters {', '.join(chapters)}"),
+        "code": (r"none|[\w.-]+/[\w.-]+(/tree/[\w./-]+)?", "OWNER/NAME on GitHub, or none"),
         "idea": (r".{1,120}(?<!\.)", "a line of at most 120 letters without a full stop"),
         "figure": (r".*\S.*", "the name of a figure in the notebook"),
         "learned": (r".{1,250}\.", "a sentence of at most 250 letters"),
@@ -160,9 +164,10 @@ def _paper(row, theme, entries, headings) -> Paper:
     names = [" ".join(map(str, [*person.rich_prelast_names, *person.rich_last_names]))
              for person in entry.persons["author"]]  # fmt: skip
     several = len(names) > 2 or names[-1] == "others"
+    code = None if row["code"] == "none" else f"https://github.com/{row['code']}"
     eprint, docname = entry.fields.get("eprint"), f"notebooks/{theme}/{row['slug']}"
     return Paper(
-        **row,
+        **row | {"code": code},
         title=str(Text.from_latex(entry.fields["title"])),
         cited=f"{f'{names[0]} et al.' if several else ' & '.join(names)} {entry.fields['year']}",
         link=f"https://arxiv.org/abs/{eprint}" if eprint else entry.fields.get("url", ""),

@@ -295,7 +295,194 @@
     });
   }
 
-  const kinds = { "nt-xent": ntXent, rs2, lls, margin };
+  // --- FixMatch: how many images pass the threshold, and how many of them are right ------------
+  function fixmatch(figure) {
+    const moments = JSON.parse(figure.querySelector("script").textContent);
+    const [early, late] = moments, bins = late.right.length;
+    const page = stage(figure, 420, 250);
+    page.slider("threshold", "threshold τ", 0.1, 0.995, 1 / bins, 0.95, v => show(v, 3));
+    page.choice("early", `early, after ${early.step} steps (else after ${late.step})`);
+    page.run(() => {
+      const { right, wrong } = page.inputs.early() ? early : late;
+      const all = sum(right) + sum(wrong), first = Math.round(bins * page.inputs.threshold());
+      const from = k => [sum(right.slice(k)), sum(wrong.slice(k))];
+      const place = (k, share) => [40 + 270 * (k / bins - 0.1) / 0.9, 215 - 200 * share];
+      const lines = { coverage: [], purity: [] };
+      for (let k = Math.round(0.1 * bins); k < bins; k++) {
+        const [good, bad] = from(k);
+        lines.coverage.push(place(k, (good + bad) / all));
+        if (good + bad) lines.purity.push(place(k, good / (good + bad)));
+      }
+      const [x] = place(first, 0);
+      draw(page.picture, "path", { d: "M40 15V215H310", class: "outline" });
+      draw(page.picture, "path", { d: `M${x} 15V215`, class: "outline inner" });
+      for (const [name, points] of Object.entries(lines)) {
+        const [endX, endY] = points.at(-1);
+        draw(page.picture, "polyline", { points: points.join(" "), class: `curve ${name}` });
+        draw(page.picture, "text", { x: endX + 6, y: endY + 4 }, name);
+      }
+      for (const share of [0, 0.5, 1])
+        draw(page.picture, "text", { x: 34, y: 219 - 200 * share, "text-anchor": "end" }, `${100 * share} %`);
+      for (const t of [0.1, 0.5, 1])
+        draw(page.picture, "text", { x: place(t * bins, 0)[0], y: 232, "text-anchor": "middle" }, `${t}`);
+      draw(page.picture, "text", { x: 175, y: 246, "text-anchor": "middle" }, "threshold");
+      const [good, bad] = from(first);
+      page.says.textContent = `Coverage ${show(100 * (good + bad) / all, 2)} %: ${good + bad} of ${all} images ` +
+        `pass. ` + (good + bad ? `Purity ${show(100 * good / (good + bad), 2)} %: ${good} of these are right, ` +
+        `${show(100 * good / all, 2)} % of all.` : "None of them can be right.");
+      page.picture.setAttribute("aria-label",
+        "Two curves over the threshold: coverage falls, purity rises; a line at the threshold chosen");
+    });
+  }
+
+  // --- CLIP: words find emoji -------------------------------------------------------------------
+  // The text tower of labutils/clip_emoji.py, from bytes to a vector of length one.
+  function textTower({ arrays, data }) {
+    const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+    const numbers = new DataView(bytes.buffer), model = {};
+    const half = at => {
+      const bits = numbers.getUint16(at, true), power = (bits >> 10) & 31, rest = bits & 1023;
+      return (bits >> 15 ? -1 : 1) * (power ? 2 ** (power - 25) * (1024 + rest) : 2 ** -24 * rest);
+    };
+    let at = 0;
+    for (const [name, ...shape] of arrays) {
+      const read = name === "merges" ? k => numbers.getInt16(k, true) : half;
+      model[name] = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, k) => read(at + 2 * k));
+      at += 2 * model[name].length;
+    }
+    const visible = byte => (byte > 32 && byte < 127) || (byte > 160 && byte < 256 && byte !== 173);
+    const every = Array.from({ length: 256 }, (_, byte) => byte);
+    const symbols = [...every.filter(visible), ...every.filter(byte => !visible(byte))];
+    const rank = new Map();  // of a pair of symbols
+    for (let k = 0; k < model.merges.length; k += 2) rank.set(`${model.merges[k]} ${model.merges[k + 1]}`, k / 2);
+    const START = 512 + rank.size, CONTEXT = 16, WIDTH = 128, HEADS = 4, EACH = WIDTH / HEADS;
+    const WORD = /'(?:s|t|re|ve|m|ll|d)|[\p{L}\p{Nl}\p{No}]+|\p{Nd}|[^\p{L}\p{N}\s]+/gu;
+
+    function bytePairs(word) {
+      const symbol = [...new TextEncoder().encode(word)].map(byte => symbols.indexOf(byte));
+      symbol.push(symbol.pop() + 256);  // marks the end of the word
+      for (;;) {
+        const ranks = symbol.slice(1).map((b, k) => rank.get(`${symbol[k]} ${b}`) ?? Infinity);
+        const first = Math.min(...ranks);
+        if (first === Infinity) return symbol;
+        for (let k = 0; k + 1 < symbol.length; k++)
+          if (rank.get(`${symbol[k]} ${symbol[k + 1]}`) === first) symbol.splice(k, 2, 512 + first);
+      }
+    }
+    function tokens(text) {
+      const plain = t => new DOMParser().parseFromString(t.replace(/</g, "&lt;"), "text/html").body.textContent;
+      const words = plain(plain(text)).replace(/[‘’]/g, "'").replace(/[“”]/g, '"').toLowerCase().match(WORD) ?? [];
+      return [START, ...words.flatMap(bytePairs).slice(0, CONTEXT - 2)];  // the end is not looked at
+    }
+    function linear(x, name, outputs, weight = "weight") {
+      const w = model[`${name}${weight}`], b = model[`${name}${weight.replace("weight", "bias")}`];
+      return Float32Array.from({ length: outputs }, (_, o) => {
+        let total = b ? b[o] : 0;
+        for (let k = 0; k < x.length; k++) total += w[o * x.length + k] * x[k];
+        return total;
+      });
+    }
+    function layerNorm(x, name) {
+      const mean = sum(x) / x.length, spread = Math.sqrt(sum(x.map(v => (v - mean) ** 2)) / x.length + 1e-5);
+      return x.map((v, k) => (v - mean) / spread * model[`${name}.weight`][k] + model[`${name}.bias`][k]);
+    }
+    const gelu = v => {  // error function: Abramowitz and Stegun, 7.1.26
+      const z = Math.abs(v) / Math.SQRT2, t = 1 / (1 + 0.3275911 * z);
+      const tail = t * Math.exp(-z * z) *
+        (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+      return v * (v > 0 ? 1 - tail / 2 : tail / 2);
+    };
+    function encode(text) {
+      let x = tokens(text).map(n => model["token_embedding.weight"].slice(n * WIDTH, (n + 1) * WIDTH));
+      const parts = x.map(v => linear(layerNorm(v, "block.norm1"), "block.self_attn.", 3 * WIDTH, "in_proj_weight"));
+      x = x.map((v, i) => {
+        const seen = new Float32Array(WIDTH);
+        for (let head = 0; head < HEADS; head++) {
+          const at = head * EACH;
+          const scores = parts.map(other => {
+            let score = 0;
+            for (let k = at; k < at + EACH; k++) score += parts[i][k] * other[WIDTH + k];
+            return Math.exp(score / Math.sqrt(EACH));
+          });
+          const total = sum(scores);
+          parts.forEach((other, j) => {
+            for (let k = at; k < at + EACH; k++) seen[k] += scores[j] / total * other[2 * WIDTH + k];
+          });
+        }
+        const told = linear(seen, "block.self_attn.out_proj.", WIDTH);
+        return v.map((value, k) => value + told[k]);
+      }).map(v => {
+        const wide = linear(layerNorm(v, "block.norm2"), "block.linear1.", 4 * WIDTH).map(gelu);
+        const told = linear(wide, "block.linear2.", WIDTH);
+        return v.map((value, k) => value + told[k]);
+      });
+      const out = linear(x[0].map((_, k) => sum(x.map(v => v[k])) / x.length), "text_proj.", WIDTH);
+      const length = Math.hypot(...out);
+      return out.map(value => value / length);
+    }
+    const scores = text => {
+      const v = encode(text), u = model.pictures;
+      return Array.from({ length: u.length / WIDTH }, (_, n) => sum(v.map((value, k) => value * u[n * WIDTH + k])));
+    };
+    return { tokens, encode, scores };
+  }
+
+  function emoji(figure) {
+    const folder = figure.dataset.static, count = 12;
+    const button = figure.insertBefore(document.createElement("button"), figure.firstChild);
+    button.textContent = "Load the network and its pictures (3 MB)";
+    button.addEventListener("click", () => {
+      button.disabled = true;
+      const script = document.createElement("script");
+      script.src = `${folder}emoji-search.js`;
+      script.addEventListener("load", begin);
+      script.addEventListener("error", () => {
+        script.remove();
+        button.disabled = false;
+        button.textContent = "It could not be loaded. Try again";
+      });
+      document.head.append(script);
+    });
+    function begin() {
+      const { names, seen, columns, ...stored } = window.emojiSearch, tower = textTower(stored);
+      const form = document.createElement("div");
+      form.className = "play-controls";
+      const line = add(form, "label", { textContent: "Words " });
+      const words = add(line, "input", { type: "search", name: "words", value: "music instrument", autocomplete: "off" });
+      const found = document.createElement("ol"), says = document.createElement("p");
+      found.className = "found-emoji";
+      says.setAttribute("role", "status");
+      button.replaceWith(form, found, says);
+      const search = () => {
+        if (!words.value.trim()) {
+          found.replaceChildren();
+          says.textContent = "Type what you look for, in English.";
+          return;
+        }
+        const scores = tower.scores(words.value);
+        const best = scores.map((_, n) => n).sort((a, b) => scores[b] - scores[a]).slice(0, count);
+        found.replaceChildren(...best.map(n => {
+          const item = document.createElement("li"), picture = add(item, "span", { className: "picture" });
+          picture.style.backgroundImage = `url("${folder}emoji-search.webp")`;
+          picture.style.backgroundSize = `${100 * columns}%`;
+          const down = Math.ceil(names.length / columns) - 1;
+          picture.style.backgroundPosition =
+            `${100 * (n % columns) / (columns - 1)}% ${100 * Math.floor(n / columns) / down}%`;
+          item.classList.toggle("never-seen", !seen[n]);
+          add(item, "span", { textContent: names[n] + (seen[n] ? "" : " *") });
+          add(item, "span", { textContent: show(scores[n], 4), className: "number" });
+          return item;
+        }));
+        says.textContent = `The ${count} nearest of ${names.length} pictures, with their cosines. ` +
+          (best.every(n => seen[n]) ? "" : "* No picture of this meaning was in training.");
+      };
+      words.addEventListener("input", search);
+      search();
+      words.focus();
+    }
+  }
+
+  const kinds = { "nt-xent": ntXent, rs2, lls, fixmatch, emoji, margin };
   for (const figure of document.querySelectorAll("figure.play:not(.taken)")) {
     figure.classList.add("taken");  // a page with two figures runs this script twice
     const begin = () => kinds[figure.dataset.play](figure);

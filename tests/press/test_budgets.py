@@ -17,13 +17,14 @@ def sources(*patterns):
 # clip_emoji.py), its number only falls.
 # The techniques as files took 332 lines of press and 75 of the site; ends that leave nothing behind
 # and comparing records by bytes 56 of press. Checks of arguments took 80 lines of labutils, and to
-# leave them out of fingerprints 62 of press.
+# leave them out of fingerprints 62 of press. The emoji that words find in the page took 84 of the
+# site, so that 3 MB which follow from the assets need not lie in the repository.
 @pytest.mark.parametrize(
     ("name", "patterns", "most"),
     [
         ("labutils", ["labutils/**/*.py"], 3340),
-        ("press", ["press/*.py"], 3056),
-        ("the site", ["press/site/**/*.py"], 1411),
+        ("press", ["press/*.py"], 3061),
+        ("the site", ["press/site/**/*.py"], 1501),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):

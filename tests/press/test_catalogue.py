@@ -17,14 +17,15 @@ themes:
   title: Pictures
   question: What do pictures teach?
   papers:
-  - {slug: first, short: One, key: a2020, kind: chapter, near: first, idea: look, figure: fig-a}
-  - {slug: second, short: Two, key: b2021, kind: lab, near: first, idea: look twice}
-  - {slug: third, short: Three, key: c2022, kind: reading, near: first, idea: look away}
+  - {slug: first, short: One, key: a2020, kind: chapter, near: first, code: none,
+     idea: look, figure: fig-a}
+  - {slug: second, short: Two, key: b2021, kind: lab, near: first, code: none, idea: look twice}
+  - {slug: third, short: Three, key: c2022, kind: reading, near: first, code: none, idea: look away}
 - slug: sounds
   title: Sounds
   question: What do sounds teach?
   papers:
-  - {slug: fourth, short: Four, key: d2023, kind: lab, near: first, idea: listen}
+  - {slug: fourth, short: Four, key: d2023, kind: lab, near: first, code: none, idea: listen}
 """
 BIBLIOGRAPHY = """\
 @misc{a2020, author = {Ada, Ann}, title = {{ALL} \\& {Nothing}}, year = {2020}, eprint = {2001.1}}
@@ -100,6 +101,9 @@ def test_notebooks_are_read_in_the_order_of_the_catalogue(book):
         ("kind: lab", "kind: labs", "kind is 'labs'; expected one of chapter, lab, reading"),
         ("kind: lab, ", "", "row 'second': kind is None; expected one of chapter, lab, reading"),
         ("kind: lab, near: first", "kind: lab, near: fourth", "one of the chapters first$"),
+        ("near: first, code: none, idea: look twice", "near: first, idea: look twice",
+         "row 'second': code is None; expected OWNER/NAME on GitHub, or none"),
+        ("code: none, idea: look twice", "code: nowhere, idea: look twice", "code is 'nowhere'"),
         ("idea: look twice", "idea: look twice.", "idea is 'look twice.'; expected .* full stop"),
         ("idea: look twice", f"idea: {'a' * 121}", "expected a line of at most 120 letters"),
         ("figure: fig-a", "figure: 3", "row 'first': figure is 3; expected the name of a figure"),

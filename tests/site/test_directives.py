@@ -19,14 +19,18 @@ themes:
   title: Choosing data
   question: Which examples are worth a step?
   papers:
-  - {slug: rs2, short: RS2, key: okanovic2024repeated, kind: chapter, near: rs2, idea: draw afresh}
-  - {slug: datm, short: DATM, key: guo2024lossless, kind: lab, near: rs2, idea: match them}
-  - {slug: clear, short: CLEAR, key: chen2024automated, kind: lab, near: rs2, idea: filter}
+  - {slug: rs2, short: RS2, key: okanovic2024repeated, kind: chapter, near: rs2, code: none,
+     idea: draw afresh}
+  - {slug: datm, short: DATM, key: guo2024lossless, kind: lab, near: rs2, code: none,
+     idea: match them}
+  - {slug: clear, short: CLEAR, key: chen2024automated, kind: lab, near: rs2, code: none,
+     idea: filter}
 - slug: image-text
   title: Images and text
   question: What can captions teach?
   papers:
-  - {slug: clip, short: CLIP, key: radford2021learning, kind: chapter, near: clip, idea: match}
+  - {slug: clip, short: CLIP, key: radford2021learning, kind: chapter, near: clip, code: none,
+     idea: match}
 """
 TOC = """\
 format: jb-book

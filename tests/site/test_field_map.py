@@ -202,6 +202,20 @@ def test_titles_lead_to_their_references(open_map, papers, bibliographies):
     assert page.locator("div.citation").count() == len(papers)
 
 
+def test_every_paper_leads_to_its_code_or_says_that_none_was_found(open_map, papers):
+    links = open_map().locator("li.paper .code-link")
+    shown = links.evaluate_all("all => all.map(e => e.getAttribute('href') || e.innerText)")
+    assert shown == [paper.code or "no code found" for paper in papers]
+    assert sum(paper.code is not None for paper in papers) > len(papers) / 3
+
+
+def test_papers_with_a_notebook_lead_to_it(open_map, papers):
+    addresses = open_map().locator("li.paper .facts a").evaluate_all("all => all.map(e => e.href)")
+    for paper in papers:
+        if paper.heading:
+            assert any(address.endswith(f"{paper.docname}.html") for address in addresses)
+
+
 def test_only_the_map_loads_its_scripts(pages, site):
     script = re.compile(r"<script[^>]*uFuzzy")
     with_library = [name for name in pages if script.search((site / name).read_text("utf-8"))]

@@ -14,7 +14,7 @@ from press.new_lab import new_lab
 SLUG, THEME = "throwaway", "few-labels"
 ROW = (
     f"  - {{slug: {SLUG}, short: Throwaway, key: nobody2026throwaway, kind: lab, "
-    "near: fixmatch-saa, idea: a lab that only a test writes}\n"
+    "near: fixmatch-saa, code: none, idea: a lab that only a test writes}\n"
 )
 REFERENCE = """
 @article{nobody2026throwaway,

@@ -8,7 +8,9 @@ import pytest
 import torch
 from building import ROOT
 
+from labutils import clip_emoji
 from labutils.claims import Record
+from labutils.data import emoji
 from labutils.statistics import judge, mean_interval
 from press import technique
 
@@ -17,6 +19,8 @@ PAGES = {
     "nt-xent": "notebooks/pretraining/simclrv2.html",
     "rs2": "notebooks/choosing-data/rs2.html",
     "lls": "notebooks/shift/lls.html",
+    "fixmatch": "notebooks/few-labels/fixmatch-saa.html",
+    "emoji": "notebooks/image-text/clip.html",
     "margin": "book/themes/few-labels.html",
 }
 SET = """(input, value) => {
@@ -35,6 +39,8 @@ def figures(browser, site):
         if name == "margin":
             tabs[-1].locator("details.own-margin summary").click()
         found[name] = tabs[-1].locator(f"figure.play[data-play={name}]")
+        if name == "emoji":
+            found[name].get_by_role("button").click()
         found[name].locator(".play-controls").wait_for()
     yield found
     for tab in tabs:
@@ -102,6 +108,78 @@ def test_corners_are_found_as_in_the_notebook(figures, alpha, unsure):
         assert points.sum(1) == pytest.approx(1)
         found = points[json.loads(figure.get_attribute("data-found"))]
         assert found == pytest.approx(points[find(points, 3)], abs=CLOSE)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.95, 0.98, 0.995])
+def test_coverage_and_purity_are_those_of_the_recorded_confidences(figures, threshold, early):
+    recorded = json.loads((ROOT / "book/generated/fixmatch_confidences.json").read_text("utf-8"))
+    moment = recorded["moments"][0 if early else 1]
+    right, wrong = np.array(moment["right"]), np.array(moment["wrong"])
+    passed = np.arange(len(right)) / len(right) > threshold - 1e-9
+    coverage = (right + wrong)[passed].sum() / (right + wrong).sum()
+    purity = right[passed].sum() / (right + wrong)[passed].sum()
+    shown = numbers(said(figures["fixmatch"], threshold=threshold, early=early))
+    assert shown == pytest.approx(
+        [100 * coverage, 100 * purity, 100 * coverage * purity], abs=0.0051
+    )
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """The network and the unit features of the pictures that the page searches."""
+    return clip_emoji.load_clip(), clip_emoji.features("twemoji")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "words",
+    [
+        "music instrument", "I love you", "it's a “boat”, on the open_sea!! 42 ½ naïve façade",
+        "rock &amp; roll <b>", "日本語 ☃ snow", "a " * 40,
+    ],
+)  # fmt: skip
+def test_words_find_the_pictures_that_python_finds(figures, clip, words):
+    model, pictures = clip
+    figures["emoji"].locator("[name=words]").fill(words)
+    shown = figures["emoji"].locator(".found-emoji .number").all_inner_texts()
+    names = figures["emoji"].locator(".found-emoji li").all_inner_texts()
+    scores = (model.encode_text(model.tokenizer([words])) @ pictures.u.T)[0]
+    best = scores.topk(len(shown)).values
+    assert len(shown) == 12
+    assert [float(text) for text in shown] == pytest.approx(best.tolist(), abs=CLOSE)
+    concepts = emoji.concepts_and_styles()[0]
+    score_of = {concepts[k].name: s for k, s in zip(pictures.concept, scores.tolist(), strict=True)}
+    for text, score in zip(names, shown, strict=True):
+        name = text.split("\n")[0].removesuffix(" *")
+        assert score_of[name] == pytest.approx(float(score), abs=CLOSE)
+
+
+@pytest.mark.browser
+def test_no_words_find_nothing(figures):
+    figures["emoji"].locator("[name=words]").fill("  ")
+    assert figures["emoji"].locator(".found-emoji li").count() == 0
+    assert "Type" in figures["emoji"].locator("p[role=status]").inner_text()
+
+
+@pytest.mark.browser
+def test_the_network_is_loaded_on_demand_and_the_initial_page_stays_light(site, browser):
+    page, asked = browser.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / PAGES["emoji"]).as_uri())
+    assert not any("emoji-search" in address for address in asked)
+    static = site / "_static"
+    assert (static / "emoji-search.js").stat().st_size < 3_000_000
+    assert (static / "emoji-search.webp").stat().st_size < 500_000
+    button = page.locator("figure.play[data-play=emoji] button")
+    button.focus()
+    page.keyboard.press("Enter")
+    page.locator(".found-emoji li").first.wait_for()
+    page.keyboard.type("x")  # the field has the focus
+    assert page.locator("[name=words]").input_value().endswith("x")
+    assert all(address.startswith(("file:", "data:")) for address in asked)
+    page.close()
 
 
 @pytest.mark.browser
