@@ -21,7 +21,6 @@ EXAMPLES = "book/examples"
 OWN = ("labutils", "press")
 PACKAGES = {"sklearn": "scikit-learn"}  # that have another name than what is imported
 LICENCE = "SPDX-License-Identifier: MIT"
-CHECK = re.compile(r"^( +)checks\..*\n(?:\1 .*\n)*(?:\1\)\n)?", re.MULTILINE)  # of bad input
 WIDTH, SHORT = 99, 30  # letters of a line of prose; lines of a function that is taken along
 
 
@@ -163,7 +162,7 @@ def _helpers(imports, root):
         file = root.joinpath(*module.split(".")).with_suffix(".py")
         if module.partition(".")[0] not in OWN or not inside or alias or not file.is_file():
             continue
-        source = CHECK.sub("", file.read_text("utf-8"))
+        source = file.read_text("utf-8")
         own = {bound: line for node in ast.parse(source).body for bound, line in _bindings(node)}
         pieces = [_Part(*piece) for piece in _pieces(source)]
         others = {bound for part in pieces for bound in part.bound if bound != name}
