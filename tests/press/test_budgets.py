@@ -16,12 +16,12 @@ def sources(*patterns):
 # The goal for labutils is 2,600 lines; but for modules that labs share (150 of them are
 # clip_emoji.py), its number only falls.
 # The techniques as files took 332 lines of press and 75 of the site; ends that leave nothing behind
-# and comparing records by bytes took 56 of press.
+# and comparing records by bytes took 57 of press.
 @pytest.mark.parametrize(
     ("name", "patterns", "most"),
     [
         ("labutils", ["labutils/**/*.py"], 3261),
-        ("press", ["press/*.py"], 2994),
+        ("press", ["press/*.py"], 2995),
         ("the site", ["press/site/**/*.py"], 1410),
     ],
 )
