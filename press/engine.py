@@ -297,7 +297,8 @@ def end(process, results):
     Trackers of resources end by themselves when all others are gone: they remove semaphores and
     shared memory.
     """
-    members = {*tree(process), *_started(results)}
+    own = tree(process) if process.poll() is None else []  # another may have its number by now
+    members = {*own, *_started(results)}
     for member in members:
         with contextlib.suppress(psutil.Error):
             if "resource_tracker" not in " ".join(member.cmdline()):

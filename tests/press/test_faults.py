@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -268,9 +269,10 @@ def work(x, k):
 joblib.Parallel(2)(joblib.delayed(work)(numpy.zeros(1_000_000), k) for k in range(2))"""
 
 
-def shared():
-    """Semaphores and memory that processes share."""
-    return {path.name for path in Path("/dev/shm").iterdir()}
+def shared(processes):
+    """Semaphores and memory that one of the processes shares with others."""
+    pids = {str(process.pid) for process in processes}
+    return [p for p in Path("/dev/shm").iterdir() if pids.intersection(re.split(r"\D+", p.name))]
 
 
 @pytest.mark.soak
@@ -278,24 +280,22 @@ def shared():
 def test_a_killed_run_leaves_no_worker_semaphore_or_file(book, monkeypatch, tmp_path, kind):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    before = shared()
     book.chapter("a", WORK.format(folder=str(book.root), kill=False))
     process = start(book, "execute")
     wait_for(lambda: all((book.root / f"began-{k}").exists() for k in range(2)), 300)
-    assert shared() > before
+    processes = working(book)
+    assert shared(processes)
     process.send_signal(kind)
     process.communicate(timeout=90)
     wait_for(lambda: not working(book))
-    wait_for(lambda: shared() <= before)
+    wait_for(lambda: not shared(processes))
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
 @pytest.mark.soak
 def test_a_worker_that_is_killed_for_memory_ends_the_run_with_a_line(book):
-    before = shared()
     book.chapter("a", WORK.format(folder=str(book.root), kill=True))
     (outcome,) = engine.execute(root=book.root)
     assert outcome.status == "failed"
     assert outcome.note.startswith("cell 2: TerminatedWorkerError")
     assert not working(book)
-    wait_for(lambda: shared() <= before)
