@@ -15,13 +15,13 @@ def sources(*patterns):
 
 # The goal for labutils is 2,600 lines; but for modules that labs share (150 of them are
 # clip_emoji.py), its number only falls.
-# The techniques as files took 332 lines of press and 75 of the site.
+# The techniques as files took 332 lines of press and 75 of the site; the policy of pages took 47.
 @pytest.mark.parametrize(
     ("name", "patterns", "most"),
     [
         ("labutils", ["labutils/**/*.py"], 3261),
         ("press", ["press/*.py"], 2938),
-        ("the site", ["press/site/**/*.py"], 1410),
+        ("the site", ["press/site/**/*.py"], 1457),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):
