@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,7 +101,9 @@ def measure(repetitions: int, chapter: str | None = CHEAPEST) -> dict:
         if chapter:
             jobs += engine.jobs_of(chapter, PROFILE, None, notebooks.book_root())
         for job in jobs:
-            timed = {side: sides.seconds(run) for side, run in executors(job).items()}
+            timed = {
+                side: sides.seconds(run, time.perf_counter) for side, run in executors(job).items()
+            }
             rows[job.notebook] = sides.in_turns(timed, repetitions)
             print(job.notebook, json.dumps(rows[job.notebook]), flush=True)
     return {"rows": rows}
