@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 MINUTES ?= 12
 VERSION ?=
 # Of the benchmarks, some need a GPU and some have a command of their own.
-BENCHMARKS := $(filter-out __init__ card card_views step_overhead step_rate gpu gpu_bundle colab_simulation, \
+BENCHMARKS := $(filter-out __init__ sides card card_views step_overhead step_rate gpu gpu_bundle colab_simulation, \
 	$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 # The first Python from 3.11 on that can make a virtual environment; `make PYTHON=...` overrides it.
@@ -28,16 +28,21 @@ define make-environment
 	echo "Install one (on Debian: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python3.12";\
 	exit 1; }
 "$(PYTHON)" -m venv --clear $(1)
-$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2)
 endef
 
-.venv-book/ready: requirements-book.txt requirements.txt
+.venv-book/ready: requirements-book.txt
 	$(call make-environment,.venv-book,requirements-book.txt)
 	@touch $@
 
 .venv/ready: requirements.txt pyproject.toml
 	$(call make-environment,.venv,requirements.txt)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# With the peers beside which `make bench` measures.
+.venv-bench/ready: requirements-bench.txt
+	$(call make-environment,.venv-bench,requirements-bench.txt)
 	@touch $@
 
 book: .venv-book/ready
@@ -72,8 +77,8 @@ execute: .venv/ready
 data: .venv/ready
 	.venv/bin/python -m press data
 
-bench: .venv/ready
-	set -e; for name in $(BENCHMARKS); do .venv/bin/python -m benchmarks.$$name; done
+bench: .venv-bench/ready
+	set -e; for name in $(BENCHMARKS); do .venv-bench/bin/python -m benchmarks.$$name; done
 
 # On a rented card the machine's own Python has the torch that fits; .venv is used where it is.
 gpu:
@@ -89,4 +94,4 @@ release: .venv/ready
 	.venv/bin/python -m press.release "$(VERSION)"
 
 clean:
-	rm -rf _build .venv .venv-book .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf _build .venv .venv-book .venv-bench .pytest_cache .ruff_cache .mypy_cache *.egg-info

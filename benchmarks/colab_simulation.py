@@ -46,7 +46,8 @@ def requirements(versions: str, root: Path) -> list[str]:
     if versions == "pinned for the book":
         lock = (root / "requirements.txt").read_text(encoding="utf-8")
         # with their markers: a package may be pinned twice, for older and newer versions of Python
-        return [line for name in HOST for line in re.findall(rf"^{name}==.*$", lock, re.MULTILINE)]
+        return [line.strip() for name in HOST
+                for line in re.findall(rf"^{name}==[^\\\n]*", lock, re.MULTILINE)]  # fmt: skip
     bounds = (root / "pyproject.toml").read_text(encoding="utf-8")
     found = {name: re.search(rf'"{name}>=([\d.]+)"', bounds).group(1) for name in HOST}
     return [f"{name}=={bound}.*" for name, bound in found.items()]

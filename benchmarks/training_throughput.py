@@ -1,10 +1,11 @@
-"""Training throughput: our batched loop against a DataLoader with per-image transforms.
+"""Whole training steps: our batched loop against steps that a DataLoader feeds, image by image.
 
 Both sides train the same model with the same function, ``labutils.training.train``, on one CPU
 core (one thread, pinned where the system can). They differ only in where a batch comes from: ours
 is cut out of one uint8 tensor and augmented as a whole; the peer's comes from
-``torch.utils.data.DataLoader`` over single PIL images with torchvision's transforms, as
-torchvision's data sets do it.
+``torch.utils.data.DataLoader`` over single PIL images, as torchvision's data sets do it: with
+torchvision's transforms for a classifier and for FixMatch, with lightly's for SimCLR. A third side,
+`limit`, trains on one batch that is there already.
 
 Run ``python -m benchmarks.training_throughput`` (or ``make bench``) on a quiet machine. It writes
 ``training_throughput.json`` beside this file and the table and figure of the book page.
@@ -12,40 +13,37 @@ Run ``python -m benchmarks.training_throughput`` (or ``make bench``) on a quiet 
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
-import platform
 import statistics
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
-import torchvision
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmarks import sides
+from benchmarks.augmentation import GREY, VIEWS, cutout
+from benchmarks.augmentation import PerImage as TwoViews
 from labutils import augment, data, models
+from labutils.augment import strong, views
 from labutils.training import cosine_schedule, train
+from press import technique
 
-HERE = Path(__file__).parent
-RESULT = HERE / "training_throughput.json"
-GENERATED = HERE.parent / "book" / "generated"
+RESULT = Path(__file__).parent / "training_throughput.json"
 
 BATCH_SIZE = 128
 PADDING = 2
-EPOCHS = 10  # of the training that says what each model is worth
+EPOCHS = 3  # of the training that says what each model is worth
 LEARNING_RATE = 0.1
-# Steps of one repetition: some tenths of a second for ours, enough to average for the peer.
-STEPS = {"cnn-tiny": (200, 20), "resnet-16-32-64": (20, 12)}
-REPETITIONS = 9
+RATIO = 7  # unlabelled images for each labelled one in a step of FixMatch
+NETWORK = "resnet-16-32-64"  # of SimCLR and FixMatch
+# Steps of one measurement: of ours, of the peer.
+STEPS = {"cnn-tiny": (100, 20), NETWORK: (12, 8), "SimCLR": (6, 3), "FixMatch": (6, 3)}
+REPETITIONS = 5
 
 
 class PerImage(Dataset):
@@ -96,53 +94,116 @@ class BatchedInput:
         return images, split.labels.index_select(0, chosen)
 
 
-def run_training(model: torch.nn.Module, next_batch: Callable, num_steps: int) -> float:
-    """Train for ``num_steps``; return images per second."""
+def run_training(model: nn.Module, next_batch: Callable, num_steps: int, loss_of=None) -> float:
+    """Train for ``num_steps``; return images per second. Without loss_of(batch), a classifier."""
     optimizer = torch.optim.SGD(
-        model.parameters(),
-        LEARNING_RATE,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=5e-4,
+        model.parameters(), LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4,
         fused=True,
-    )
+    )  # fmt: skip
 
-    def step_loss(step: int) -> Tensor:
-        images, labels = next_batch()
-        return F.cross_entropy(model(images), labels)
+    def classify(batch: tuple[Tensor, Tensor]) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1])
 
-    history = train(
-        model, step_loss, num_steps, optimizer, cosine_schedule(LEARNING_RATE, num_steps)
-    )
-    return num_steps * BATCH_SIZE / history.seconds[num_steps]
-
-
-def run_input(next_batch: Callable, num_steps: int) -> float:
-    """Make ``num_steps`` batches without training; return images per second."""
-    start = time.perf_counter()
-    for _ in range(num_steps):
-        next_batch()
-    return num_steps * BATCH_SIZE / (time.perf_counter() - start)
+    started = sides.clock()
+    train(
+        model, lambda step: (loss_of or classify)(next_batch()), num_steps, optimizer,
+        cosine_schedule(LEARNING_RATE, num_steps),
+    )  # fmt: skip
+    return num_steps * BATCH_SIZE / (sides.clock() - started)
 
 
-def interleave(ours: Callable[[], float], peer: Callable[[], float], repetitions: int) -> dict:
-    """Measure both in turn after one warm-up each; ratios are paired within a repetition."""
-    ours(), peer()
-    pairs = [(ours(), peer()) for _ in range(repetitions)]
-    return {
-        "ours": summary([a for a, _ in pairs]),
-        "peer": summary([b for _, b in pairs]),
-        "ratio": summary([a / b for a, b in pairs]),
-    }
+def endless(loader: DataLoader) -> Callable:
+    """Call it for the next batch; passes follow each other."""
+    batches = (batch for _ in iter(int, 1) for batch in loader)
+    return lambda: next(batches)
 
 
-def summary(values: list[float]) -> dict:
-    digits = 3 if max(values) < 1000 else 0
-    return {
-        "median": round(statistics.median(values), digits),
-        "low": round(min(values), digits),
-        "high": round(max(values), digits),
-    }
+# --- the steps ------------------------------------------------------------------------------------
+
+
+def classifier(name: str, dataset: data.Dataset, generator: torch.Generator) -> tuple:
+    """(model, our batches, the peer's, loss)."""
+    model = models.build(name, 1, 10, generator)
+    return model, BatchedInput(dataset, generator), endless(loader(dataset)), None
+
+
+def simclr(dataset: data.Dataset, generator: torch.Generator) -> tuple:
+    """Two views of each image, encoder, head and NT-Xent of the chapter."""
+    chapter = technique.load("simclrv2")
+    encoder = models.build(NETWORK, 1, 10, generator)
+    head = chapter.ProjectionHead(encoder.classifier.in_features, 64)
+    images = dataset.train.images
+    _, recipe, options = next(row for row in VIEWS.values() if row[0] == GREY)
+
+    def ours() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=generator)
+        return views.two_views(images.index_select(0, chosen), recipe, generator)
+
+    def loss_of(pair) -> Tensor:
+        return chapter.nt_xent_loss(*head(encoder.features(torch.cat(pair))).chunk(2), 0.5)
+
+    peer = None
+    if sides.installed("lightly"):
+        peer = DataLoader(TwoViews(images, options), BATCH_SIZE, shuffle=True, drop_last=True)
+    return nn.ModuleList([encoder, head]), ours, peer and endless(peer), loss_of
+
+
+class WeakAndStrong(Dataset):
+    """One PIL image, padded, cropped and mirrored; and once more after RandAugment and cutout."""
+
+    def __init__(self, split: data.Images):
+        self.images = split.images[:, 0].numpy()
+        randaugment = transforms.RandAugment(num_ops=3)
+        self.strong = transforms.Lambda(lambda image: cutout(randaugment(image)))
+        self.weak = transforms.Compose(
+            [
+                transforms.RandomCrop(28, padding=PADDING),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(0.5, 0.5),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = Image.fromarray(self.images[index])
+        return self.weak(image), self.weak(self.strong(image))
+
+
+def fixmatch(dataset: data.Dataset, generator: torch.Generator) -> tuple:
+    """BATCH_SIZE images, one in eight of them labelled: weak and strong views of the others."""
+    fixmatch_loss = technique.load("fixmatch-saa").fixmatch_loss
+    model, images = models.build(NETWORK, 1, 10, generator), dataset.train.images
+    few = BATCH_SIZE // (RATIO + 1)
+
+    def ours() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=generator)
+        weak = images.index_select(0, chosen)
+        hard = strong.strong_augment(weak[few:], generator)
+        moved = augment.pad_crop_flip(torch.cat([weak, hard]), PADDING, generator)
+        return augment.normalise(moved, (0.5,), (0.5,)).split([BATCH_SIZE, len(hard)])
+
+    def loss_of(pair) -> Tensor:
+        weak, hard = pair
+        logits = model(torch.cat([weak, hard[-(BATCH_SIZE - few) :]]))
+        labelled, easy, hard = logits.split([few, BATCH_SIZE - few, BATCH_SIZE - few])
+        labels = torch.zeros(few, dtype=torch.long)
+        return F.cross_entropy(labelled, labels) + fixmatch_loss(easy, hard, 0.95)[0]
+
+    peer = DataLoader(WeakAndStrong(dataset.train), BATCH_SIZE, shuffle=True, drop_last=True)
+    return model, ours, endless(peer), loss_of
+
+
+def cases(dataset: data.Dataset, generator: torch.Generator) -> dict[str, tuple]:
+    made = {name: classifier(name, dataset, generator) for name in ("cnn-tiny", NETWORK)}
+    return made | {
+        "SimCLR": simclr(dataset, generator), "FixMatch": fixmatch(dataset, generator),
+    }  # fmt: skip
+
+
+# --- measure and show -----------------------------------------------------------------------------
 
 
 def accuracy_after_training(name: str, dataset: data.Dataset) -> float:
@@ -163,119 +224,71 @@ def accuracy_after_training(name: str, dataset: data.Dataset) -> float:
     return 100 * correct / len(dataset.validation)
 
 
-def environment() -> dict:
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        names = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
-        cpu = names[0].split(":", 1)[1].strip() if names else cpu
-    load = [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
-    return {
-        "cpu": cpu,
-        "cores_used": 1,
-        "load_before": load,
-        "python": platform.python_version(),
-        "torch": torch.__version__.split("+")[0],
-        "torchvision": torchvision.__version__.split("+")[0],
-        "numpy": np.__version__,
-        "platform": f"{platform.system()}-{platform.machine()}",
-    }
-
-
-def measure(repetitions: int, with_accuracy: bool) -> dict:
-    result = {
-        "schema": 1,
-        "finished": None,
-        "environment": environment(),
-        "settings": {
-            "data": "fashion-mnist",
-            "batch_size": BATCH_SIZE,
-            "padding": PADDING,
-            "repetitions": repetitions,
-            "epochs": EPOCHS if with_accuracy else None,
-        },
-    }
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+def measure(repetitions: int, epochs: int = EPOCHS, name: str = "fashion-mnist") -> dict:
+    """{"rows": {what: {side: images per second in each turn}}, and what classifiers are worth."""
+    sides.one_core()
+    torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    dataset = data.load("fashion-mnist", num_validation=5_000, generator=generator)
-    batched, per_image = BatchedInput(dataset, generator), loader(dataset)
-
-    def per_image_batches() -> Callable:
-        return iter(per_image).__next__
-
-    result["input"] = interleave(
-        lambda: run_input(batched, 400), lambda: run_input(per_image_batches(), 20), repetitions
-    )
-    print("input alone", json.dumps(result["input"]), flush=True)
-    result["models"] = {}
-    for name, (our_steps, peer_steps) in STEPS.items():
-        ours, peer = (models.build(name, 1, 10, generator) for _ in range(2))
-        row = interleave(
-            lambda m=ours, n=our_steps: run_training(m, batched, n),
-            lambda m=peer, n=peer_steps: run_training(m, per_image_batches(), n),
+    dataset = data.load(name, num_validation=500 if epochs == 0 else 5_000, generator=generator)
+    batched, per_image = BatchedInput(dataset, generator), endless(loader(dataset))
+    rows = {
+        "input alone": sides.in_turns(
+            {"ours": sides.rate(batched, BATCH_SIZE), "peer": sides.rate(per_image, BATCH_SIZE)},
             repetitions,
         )
-        row["parameters"] = sum(p.numel() for p in ours.parameters())
-        row["validation_accuracy"] = (
-            round(accuracy_after_training(name, dataset), 2) if with_accuracy else None
-        )
-        row["loader_cores"] = math.ceil(row["ours"]["median"] / result["input"]["peer"]["median"])
-        result["models"][name] = row
-        print(name, json.dumps(row), flush=True)
-    result["finished"] = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return result
-
-
-# The page
-
-
-def interval(row: dict, digits: int = 0) -> str:
-    """Median and range, as ``61,000 (58,000 to 62,000)``."""
-    median, low, high = (f"{row[key]:,.{digits}f}" for key in ("median", "low", "high"))
-    return f"{median} ({low} to {high})"
+    }
+    parameters = {}
+    for case, (model, ours, peer, loss_of) in cases(dataset, generator).items():
+        there = ours()
+        inputs = {"ours": ours, "peer": peer, "limit": lambda there=there: there}
+        runs = {
+            side: lambda m=model, b=batches, n=STEPS[case][side == "peer"], f=loss_of: run_training(
+                m, b, n, f
+            )
+            for side, batches in inputs.items()
+            if batches
+        }
+        rows[f"train {case}"] = sides.in_turns(runs, repetitions)
+        parameters[case] = sum(p.numel() for p in model.parameters())
+        print(case, flush=True)
+    worth = ("cnn-tiny", NETWORK) if epochs else ()
+    accuracy = {case: round(accuracy_after_training(case, dataset), 1) for case in worth}
+    return {
+        "batch": BATCH_SIZE, "epochs": epochs, "rows": rows, "parameters": parameters,
+        "accuracy": accuracy,
+    }  # fmt: skip
 
 
 def render(result: dict) -> str:
     """The book's table and the sentences with numbers, from the JSON."""
-    env, settings, alone = result["environment"], result["settings"], result["input"]
-    lines = [
-        "| | ours, images/s | `DataLoader`, images/s | ratio | parameters | validation accuracy |",
-        "|---|---|---|---|---|---|",
-        f"| input alone | {interval(alone['ours'])} | {interval(alone['peer'])} "
-        f"| **{interval(alone['ratio'], 1)}** | | |",
-    ]
-    for name, row in result["models"].items():
-        accuracy = row["validation_accuracy"]
-        lines.append(
-            f"| train `{name}` | {interval(row['ours'])} | {interval(row['peer'])} "
-            f"| **{interval(row['ratio'], 1)}** | {row['parameters']:,} "
-            f"| {'' if accuracy is None else f'{accuracy:.1f} %'} |"
-        )
-    fastest = next(iter(result["models"]))
-    row = result["models"][fastest]
-    load = f"; load average before the run {env['load_before'][0]}" if env["load_before"] else ""
-    lines += [
-        "",
-        f"Median and range of {settings['repetitions']} interleaved repetitions, batch size "
-        f"{settings['batch_size']}, float32, one core of {env['cpu']} ({env['platform']}), Python "
-        f"{env['python']}, torch {env['torch']}, torchvision {env['torchvision']}, measured "
-        f"{result['finished'][:10]}{load}. Accuracy is that of one run of {settings['epochs']} "
-        "epochs on 5,000 images held out from the training set.",
-        "",
-        f"A loader makes {alone['peer']['median']:,.0f} images per second and core. To keep up "
-        f"with our loop on one core, it would need about {row['loader_cores']} more cores for "
-        f"`{fastest}`"
-        + "".join(
-            f", {other['loader_cores']} for `{name}`"
-            for name, other in result["models"].items()
-            if name != fastest
-        )
-        + ". The larger the model, the less the input matters: the ratio is a property of small "
-        "models and small images.",
-        "",
-    ]
-    return "\n".join(lines)
+    body = []
+    for name, row in result["rows"].items():
+        case = name.removeprefix("train ")
+        accuracy = result["accuracy"].get(case)
+        body.append([
+            name, sides.spread(row["ours"]),
+            sides.spread(row["peer"]) if "peer" in row else "not measured",
+            sides.ratio(row["ours"], row.get("peer")), sides.ratio(row.get("limit"), row["ours"]),
+            f"{result['parameters'][case]:,}" if case in result["parameters"] else "",
+            f"{accuracy:.1f} %" if accuracy else "",
+        ])  # fmt: skip
+    head = ["", "ours, images/s", "`DataLoader`, images/s", "ratio",
+            "a batch that is there / ours", "parameters", "validation accuracy"]  # fmt: skip
+    alone = statistics.median(result["rows"]["input alone"]["peer"])
+    cores = ", ".join(
+        f"{math.ceil(statistics.median(row['ours']) / alone)} for `{name.removeprefix('train ')}`"
+        for name, row in result["rows"].items()
+        if name in ("train cnn-tiny", f"train {NETWORK}")
+    )
+    return "\n".join([
+        *sides.table(head, body), "",
+        f"Batches of {result['batch']} images of Fashion-MNIST, float32, one core. Accuracy is "
+        f"that of one run of {result['epochs']} epochs on 5,000 images held out from the training "
+        f"set. {sides.origin(result)}", "",
+        f"A loader makes {alone:,.0f} images per second and core. To keep up with our loop on one "
+        f"core, it would need about so many more cores: {cores}. The larger the model, the less "
+        "the input matters: the ratio is a property of small models and small images.", "",
+    ])  # fmt: skip
 
 
 def draw(result: dict, path: Path) -> None:
@@ -286,25 +299,26 @@ def draw(result: dict, path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "benchmarks"  # the same file for the same numbers
     from matplotlib import pyplot as plt
 
-    rows = {"input alone": result["input"]} | {
-        f"train {name}": row for name, row in result["models"].items()
-    }
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    rows = {name: row for name, row in result["rows"].items() if "peer" in row}
+    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
     for offset, side, label, colour in (
         (-0.19, "ours", "batched tensors (ours)", "#0072B2"),
         (0.19, "peer", "DataLoader, per-image transforms", "#E69F00"),
     ):
-        medians = [row[side]["median"] for row in rows.values()]
+        medians = [statistics.median(row[side]) for row in rows.values()]
         errors = [
-            [abs(row[side]["median"] - row[side][end]) for row in rows.values()]
-            for end in ("low", "high")
+            [
+                abs(middle - end(row[side]))
+                for middle, row in zip(medians, rows.values(), strict=True)
+            ]
+            for end in (min, max)
         ]
         places = [i + offset for i in range(len(rows))]
         axes.barh(places, medians, 0.36, xerr=errors, label=label, color=colour, ecolor="0.25")
     for i, row in enumerate(rows.values()):
         axes.annotate(
-            f"{row['ratio']['median']:.1f}x",
-            (row["ours"]["high"], i - 0.19),
+            f"{statistics.median(sides.ratios(row['ours'], row['peer'])):.1f}x",
+            (max(row["ours"]), i - 0.19),
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
@@ -320,28 +334,8 @@ def draw(result: dict, path: Path) -> None:
     plt.close(figure)
 
 
-def write_page(result: dict, folder: Path) -> None:
-    """Table and figure of ``book/benchmarks.md``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "training_throughput.md").write_text(render(result))
-    draw(result, folder / "training_throughput.svg")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure training throughput side by side.")
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
-    parser.add_argument("--no-accuracy", action="store_true", help="skip the 10-epoch trainings")
-    parser.add_argument("--page", action="store_true", help="only redraw the page from the JSON")
-    parser.add_argument("--dry-run", action="store_true", help="print, write nothing")
-    arguments = parser.parse_args()
-    if arguments.page:
-        write_page(json.loads(RESULT.read_text()), GENERATED)
-        return
-    result = measure(arguments.repetitions, not arguments.no_accuracy)
-    if not arguments.dry_run:
-        RESULT.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-        write_page(result, GENERATED)
-
-
 if __name__ == "__main__":
-    main()
+    sides.main(
+        "training_throughput", measure, render, "torchvision", "lightly",
+        repetitions=REPETITIONS, draw=draw,
+    )  # fmt: skip

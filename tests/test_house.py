@@ -105,3 +105,36 @@ def test_the_hooks_run_files_that_exist():
         assert (ROOT / file).is_file(), file
     for chapter in re.search(r"notebooks/\((.*)\)\\.ipynb", hooks)[1].split("|"):
         assert (ROOT / "notebooks" / f"{chapter}.ipynb").is_file(), chapter
+
+
+def test_every_asset_has_a_source_a_licence_and_a_script():
+    assets = ROOT / "labutils" / "assets"
+    page = text(ROOT / "book" / "data.md").partition("## Every file of the package")[2]
+    listed = {}
+    for line in re.findall(r"^\| `.*$", page.partition("## Normalisation")[0], re.MULTILINE):
+        names, source, licence, script = (part.strip() for part in line.strip("|").split("|"))
+        assert source
+        assert licence
+        for name in re.findall(r"`([^`]+)`", names):
+            listed[name] = script
+    files = {file.name for file in assets.iterdir()}
+    licences = {name for name in files if name.endswith(".LICENSE.txt")}
+    assert listed.keys() == files - licences
+    for name, script in listed.items():
+        if name != "book.mplstyle":  # code
+            assert f"{name.partition('.')[0]}.LICENSE.txt" in licences, name
+            assert (ROOT / f"{script.strip('`').replace('.', '/')}.py").is_file(), name
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-book", "requirements-bench"])
+def test_every_requirement_has_digests_and_the_version_of_the_first_lock(name):
+    def pins(name):
+        lines = text(ROOT / f"{name}.txt").replace("\\\n", " ").splitlines()
+        assert all("--hash=sha256:" in line for line in lines)
+        return {line.partition(" ")[0] for line in lines}
+
+    names = {pin.partition("==")[0] for pin in pins("requirements")}
+    own = {pin for pin in pins(name) if pin.partition("==")[0] in names}
+    assert own <= pins("requirements")
+    for wanted in re.findall(r"^[\w-]+", text(ROOT / f"{name}.in"), re.MULTILINE):
+        assert any(pin.startswith(f"{wanted}==") for pin in pins(name)), wanted

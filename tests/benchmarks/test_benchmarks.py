@@ -19,7 +19,7 @@ def test_both_sides_give_equally_distributed_batches():
     moments = {}
     for side, next_batch in (
         ("ours", batched),
-        ("peer", iter(benchmark.loader(dataset)).__next__),
+        ("peer", benchmark.endless(benchmark.loader(dataset))),
     ):
         batches = [next_batch() for _ in range(10)]
         images = torch.cat([images for images, _ in batches])
@@ -54,3 +54,27 @@ def test_training_learns_and_is_timed():
     images = benchmark.augment.normalise(dataset.validation.images, dataset.mean, dataset.std)
     accuracy = (model(images).argmax(1) == dataset.validation.labels).float().mean()
     assert accuracy > 0.6
+
+
+def test_every_kind_of_step_trains_from_both_inputs(monkeypatch):
+    monkeypatch.setattr(benchmark.sides, "one_core", lambda: None)
+    monkeypatch.setattr(benchmark, "STEPS", dict.fromkeys(benchmark.STEPS, (1, 1)))
+    result = benchmark.measure(1, epochs=0, name="fashion-mnist-mini")
+    names = ["input alone", *(f"train {name}" for name in benchmark.STEPS)]
+    assert list(result["rows"]) == names
+    for row in result["rows"].values():
+        assert min(rates[0] for rates in row.values()) > 0
+    text = benchmark.render({**benchmark.sides.machine(), "repetitions": 1, **result})
+    assert "| train FixMatch |" in text
+
+
+def test_views_of_simclr_and_fixmatch_have_the_same_shapes_from_both_inputs():
+    generator = torch.Generator().manual_seed(0)
+    _, ours, peer, _ = benchmark.fixmatch(small(), generator)
+    (weak, hard), (weak_peer, hard_peer) = ours(), peer()
+    assert weak.shape == weak_peer.shape == hard_peer.shape
+    assert len(hard) == len(weak) * 7 // 8
+    assert (weak.mean() - weak_peer.mean()).abs() < 0.1
+    _, ours, peer, _ = benchmark.simclr(small(), generator)
+    if peer:
+        assert [x.shape for x in ours()] == [x.shape for x in list(peer())[:2]]

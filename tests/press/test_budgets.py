@@ -16,7 +16,6 @@ def sources(*patterns):
 # The goal for labutils is 2,600 lines; but for modules that labs share (150 of them are
 # clip_emoji.py), its number only falls.
 # The techniques as files took 332 lines of press and 75 of the site; ends that leave nothing behind
-# The techniques as files took 332 lines of press and 75 of the site; ends that leave nothing behind
 # and comparing records by bytes 56 of press. Checks of arguments took 80 lines of labutils, and to
 # leave them out of fingerprints 62 of press. The emoji that words find in the page took 84 of the
 # site, so that 3 MB which follow from the assets need not lie in the repository.
@@ -25,7 +24,7 @@ def sources(*patterns):
     [
         ("labutils", ["labutils/**/*.py"], 3340),
         ("press", ["press/*.py"], 3061),
-        ("the site", ["press/site/**/*.py"], 1501),
+        ("the site", ["press/site/**/*.py"], 1546),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):

@@ -24,7 +24,7 @@ def judged(browser, pages, show):
             for theme, options in (("light", {}), ("dark", COLOURS)):
                 page.emulate_media(color_scheme=theme)
                 if page.locator("html[data-theme]").count():  # all but the page that leads on
-                    page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+                    page.locator(f"html[data-theme={theme}]").wait_for(state="attached")
                 result = axe.run(page, options={"resultTypes": ["violations"], **options})
                 assert result.response["testEngine"]["name"] == "axe-core"
                 found[name, theme] = [

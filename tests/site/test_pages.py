@@ -31,6 +31,27 @@ def test_no_console_errors(visits):
     assert problems(visits, lambda visit: visit.console) == {}
 
 
+REFUSED = """addEventListener("securitypolicyviolation", event => {
+  (window.refused ??= []).push(`${event.effectiveDirective} ${event.blockedURI}`);
+});"""
+
+
+def test_a_page_runs_its_own_scripts_and_no_others(browser, address, pages_of_each_kind, show):
+    refused = "window.refused ?? []"
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.add_init_script(REFUSED)
+        plays = "notebooks/pretraining/simclrv2.html"
+        for name in (*pages_of_each_kind, plays, "search.html?q=loss"):
+            show(page, name)
+            page.wait_for_load_state("networkidle")
+            assert page.evaluate(refused) == [], name
+            page.evaluate("""document.body.append(Object.assign(
+                document.createElement("script"), {textContent: "window.foreign = true"}))""")
+            assert page.evaluate("window.foreign") is None, name
+            assert page.evaluate(refused) == ["script-src-elem inline"], name
+
+
 def test_no_request_to_another_host(visits):
     assert problems(visits, lambda visit: visit.foreign) == {}
 
