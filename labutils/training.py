@@ -92,8 +92,7 @@ def train(
     (no `item`, `if` on a tensor, selection by a mask, copy from the CPU), has the same shapes each
     time, and changes tensors in place; its generators are on the device and in `generators`. What
     `before` changes for it keeps its place in memory. SGD, Adam and AdamW become `fused`, others
-    must do with a rate that is a tensor. A step that cannot be captured runs as it is, and the log
-    says why.
+    take a rate that is a tensor. What cannot be captured runs as it is, and the log says why.
 
     With `checkpoint`, the run is saved there every `checkpoint_seconds` and at its end, and goes on
     from there when the file exists. To end with the same numbers as a run without interruption,

@@ -422,14 +422,17 @@ def changed(**changes):
     return json.dumps({k: v for k, v in (content | changes).items() if v is not ...})
 
 
+RUN = json.loads(ledger().to_json())["run"]
 RECORDS = [
-    ("", "Expecting value"), ("{", "Expecting property name"), ("[]", "schema: expected 3"),
+    ("", "Expecting value"), ("{", "Expecting property name"), ("[]", "schema: expected 4"),
     ("3", "schema"), ("null", "schema"), (b"\xff\xfe", "not a rec"), ("[" * 100_000, "not a rec"),
-    (changed(schema=2), "schema: expected 3, found 2"), (changed(more=1), "more: expected the"),
+    (changed(schema=2), "schema: expected 4, found 2"), (changed(more=1), "more: expected the"),
     (changed(seeds=...), "seeds: expected the fields"), (changed(seeds=[]), "distinct integers"),
     (changed(seeds=[0, 0]), "distinct integers >= 0"), (changed(seeds=[-1]), "distinct integers"),
     (changed(seeds=[True]), "distinct integers"), (changed(seeds="0"), "seeds: expected"),
-    (changed(finished=5), "finished: expected"), (changed(duration_s="1"), "duration_s: expected"),
+    (changed(finished=5), "digest: expected"), (changed(run={}), "run: expected the fields"),
+    (changed(run=RUN | {"finished": 5}), "finished: expected"), (changed(run=3), "run: expected"),
+    (changed(run=RUN | {"duration_s": "1"}), "duration_s: expected"),
     (changed(environment={}), "texts, a device among them"), (changed(claims=[3]), "claims[0]"),
     (changed(environment={"device": 3}), "texts, a device"), (changed(claims=[{}]), "claims[0]."),
     (changed(numbers={"a": 3}), "numbers.a: expected a finite value"),
