@@ -121,4 +121,4 @@ def render(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    sides.main("executor", measure, render, "papermill", "nbclient", repetitions=3)
+    sides.main("executor", measure, render, "papermill", "nbclient", repetitions=2)

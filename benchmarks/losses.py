@@ -31,12 +31,12 @@ from press import technique
 
 RESULT = Path(__file__).parent / "losses.json"
 WIDTH, SCALE, TEMPERATURE, TARGET = 256, 1 / 0.07, 0.5, 0.25
-LARGE, FEWER = 8_000, 2  # rows of features from which on there are fewer turns
+FEWER = {8_000: 2, 20_000: 1}  # above so many rows of features, at most so many turns
 STRIP = 512  # rows of the products of `limit`, as in the chunked loss
 # loss: batches, sides beside `limit`. A batch of NT-Xent has two rows for each image.
 CASES = {
-    "CLIP": ((512, 4_096, 16_384, 32_768), ("chunked", "plain", "open_clip")),
-    "NT-Xent": ((128, 512, 2_048, 8_192), ("ours", "lightly", "pytorch-metric-learning")),
+    "CLIP": ((1_024, 16_384, 32_768), ("chunked", "plain", "open_clip")),
+    "NT-Xent": ((256, 4_096), ("ours", "lightly", "pytorch-metric-learning")),
 }
 PACKAGE = {"open_clip": "open_clip", "lightly": "lightly",
            "pytorch-metric-learning": "pytorch_metric_learning"}  # fmt: skip
@@ -157,8 +157,9 @@ def measure(repetitions: int, cases: dict = CASES) -> dict:
                 fits = needed(name, side, batch) < 0.8 * psutil.virtual_memory().available
                 rows[side] = [] if fits else None
             # one process after another, in turns; new ones need no warming up
-            large = batch * (2 if name == "NT-Xent" else 1) > LARGE
-            for _ in range(min(repetitions, FEWER) if large else repetitions):
+            size = batch * (2 if name == "NT-Xent" else 1)
+            fewer = [turns for most, turns in FEWER.items() if size > most]
+            for _ in range(min([repetitions, *fewer])):
                 for side, found in rows.items():
                     if found is not None:
                         found.append(measure_apart(name, side, batch))
@@ -193,8 +194,9 @@ def render(result: dict) -> str:
                              sides.ratio(took, values(rows, "limit", "seconds"))])  # fmt: skip
         lines += [*sides.table([f"{name}, batch", *head[1:]], body), ""]
     lines.append(
-        f"Features of width {result['width']}, float32, forward and backward, one thread; "
-        f"{FEWER} turns for more than {LARGE:,} rows of features. {sides.origin(result)}"
+        f"Features of width {result['width']}, float32, forward and backward, one thread; two "
+        "turns for more than 8,000 rows of features, one for more than 20,000. "
+        + sides.origin(result)
     )
     return "\n".join(lines).replace("ours / its seconds", "its seconds / ours") + "\n"
 
@@ -205,4 +207,4 @@ if __name__ == "__main__":
         print(json.dumps(measure_here(*sys.argv[2:4], int(sys.argv[4]))))
     else:
         peers = ("lightly", "open-clip-torch", "pytorch-metric-learning")
-        sides.main("losses", measure, render, *peers, repetitions=5)
+        sides.main("losses", measure, render, *peers, repetitions=3)

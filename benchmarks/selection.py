@@ -105,4 +105,4 @@ def render(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    sides.main("selection", measure, render, *PEERS.values())
+    sides.main("selection", measure, render, *PEERS.values(), repetitions=3)
