@@ -34,8 +34,9 @@ from pathlib import Path
 from labutils.claims import Record
 file = Path(os.environ["LABUTILS_RESULTS"], "trivial.smoke.json")
 file.parent.mkdir(parents=True, exist_ok=True)
-file.write_text(Record(notebook="trivial", profile="smoke", seeds=[0], settings={}, environment={},
-    claims=[], numbers={}, finished="2026-01-01T00:00:00Z", duration_s=0.0, fingerprint=""
+file.write_text(Record(notebook="trivial", profile="smoke", seeds=[0], settings={},
+    environment={"device": "cpu"}, claims=[], numbers={}, finished="2026-01-01T00:00:00Z",
+    duration_s=0.0, fingerprint=""
     ).to_json())
 """
 
