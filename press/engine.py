@@ -304,7 +304,7 @@ def end(process, results):
             if "resource_tracker" not in " ".join(member.cmdline()):
                 member.kill()
     process.wait()
-    psutil.wait_procs(members, timeout=3)
+    psutil.wait_procs(members, timeout=10)
     for member in _started(results):
         with contextlib.suppress(psutil.Error):
             member.kill()
