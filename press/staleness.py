@@ -33,7 +33,7 @@ NOT_COUNTED = {
     "labutils.__version__": "a release is a name for what counts already",
 }
 PACKAGE = "labutils"
-CATCHES = re.compile(r"ExceptHandler\(|'(suppress|__exit__|contextmanager)'")  # in a `dump`
+CATCHES = re.compile(r"ExceptHandler\(|[.'](suppress|__exit__|contextmanager)'")  # in a `dump`
 SHORTEST = 3  # letters of a text that can be a part of a key
 
 
