@@ -40,6 +40,6 @@ def fit(expected: str, *values) -> None:
         if not good:
             hint = "finite" if "." in bound else "whole" if sign else HINTS.get(name, "a list")
             where = ", ".join(f"{k} = {n}" for k, n in sizes.items()) if shape else hint
-            found = f"{x.dtype} {tuple(x.shape)}" if getattr(x, "ndim", 0) else repr(x)[:60]
+            found = f"{tuple(x.shape)} of {x.dtype}" if getattr(x, "ndim", 0) else repr(x)[:60]
             who, error = sys._getframe(1).f_code.co_qualname, ValueError if typed else TypeError
             raise error(f"{who} expects {item}{where and f' ({where})'}, got {found}")

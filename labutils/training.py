@@ -101,7 +101,6 @@ def train(
 
     Raises NonFiniteLossError, CheckpointError, and ValueError for an unknown precision.
     """
-    checks.fit("model, num_steps >= 0", model, num_steps)
     run = _Run(model, optimizer, num_steps, generators, state or {}, precision)
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)
@@ -127,6 +126,7 @@ class _Run:
     """A run of `train`: its steps, its clock, its checkpoint."""
 
     def __init__(self, model, optimizer, num_steps, generators, state, precision):
+        checks.fit("model, num_steps >= 0", model, num_steps)
         self.model, self.optimizer, self.generators = model, optimizer, generators
         self.num_steps, self.precision = num_steps, precision
         self.device = next(model.parameters()).device

@@ -33,8 +33,7 @@ NOT_COUNTED = {
     "labutils.__version__": "a release is a name for what counts already",
 }
 PACKAGE = "labutils"
-# How a `dump` says that errors may be caught.
-CATCHES = re.compile(r"ExceptHandler\(|'([\w.]+\.)?(suppress|__exit__|contextmanager)'")
+CATCHES = re.compile(r"ExceptHandler\(|[.'](suppress|__exit__|contextmanager)'")  # in a `dump`
 SHORTEST = 3  # letters of a text that can be a part of a key
 
 

@@ -206,7 +206,7 @@ FUNCTIONS = {
                        (SCORES.log() * 0, ValueError, "without NaN")],
             "labels": [*tensor("labels int (N,)", LABELS, (*REALS, torch.bool)),
                        (LABELS[:1], ValueError, "labels int (N,) (N = 4, C = 2), got"),
-                       (LABELS[:, None], ValueError, "got torch.int64 (4, 1)")],
+                       (LABELS[:, None], ValueError, "got (4, 1) of torch.int64")],
         }),
     "evaluation.accuracy without rows": (
         lambda rows: evaluation.accuracy(SCORES[:rows], LABELS[:rows]), {"rows": 4}, {
@@ -339,7 +339,7 @@ def trained(loss=lambda row: NET(F32[:2]).mean(), num_steps=2, inputs=(range(2),
     [
         ({"loss": lambda row: 0.5}, TypeError, "expects loss float (), got 0.5"),
         ({"loss": lambda row: None}, TypeError, "expects loss float (), got None"),
-        ({"loss": lambda row: NET(F32)}, ValueError, "loss float (), got torch.float32 (4, 2)"),
+        ({"loss": lambda row: NET(F32)}, ValueError, "loss float (), got (4, 2) of torch.float32"),
         ({"loss": lambda row: LABELS.sum()}, TypeError, "expects loss float ()"),
         ({"loss": lambda row: NET(F32).mean() * NAN}, FloatingPointError, "nan at step 0"),
         ({"inputs": (torch.zeros(1),)}, ValueError, "inputs of 2 rows, one a step, got [1]"),

@@ -262,6 +262,8 @@ class Plugin:
 class First(Plugin): rate = 1
 """,
     "front/__init__": "from labutils.deep import number as first, other as second\n",
+}
+GUARDED = PACKAGE | {
     "checks": "def fit(*values):\n    pass\n",
     "guarded": """
 import contextlib
@@ -451,15 +453,15 @@ def test_harmless_changes_are_not_seen(book, case):
     assert not changes(book, *UNSEEN[case])
 
 
-GUARDED = "from labutils import guarded\nguarded.f(1, [])\nguarded.caught(1)\nguarded.within(1)"
+CALLS = "from labutils import guarded\nguarded.f(1, [])\nguarded.caught(1)\nguarded.within(1)"
 
 
-def guarded(book, guard, place="# here", cell=GUARDED):
+def guarded(book, guard, place="# here", cell=CALLS):
     """Whether a guard counts that stands in the package."""
-    text = PACKAGE["guarded"]
+    text = GUARDED["guarded"]
     assert place in text, "rewrite this case"
-    before = digest(book, [cell], PACKAGE)
-    return digest(book, [cell], PACKAGE | {"guarded": text.replace(place, guard)}) != before
+    before = digest(book, [cell], GUARDED)
+    return digest(book, [cell], GUARDED | {"guarded": text.replace(place, guard)}) != before
 
 
 @pytest.mark.parametrize("guard", GUARDS)
@@ -470,8 +472,8 @@ def test_what_only_refuses_does_not_count_in_the_package(book, guard):
 @pytest.mark.parametrize("guard", GUARDS)
 def test_every_guard_of_a_notebook_counts(book, guard):
     cell = "from labutils import checks\ndef f(x, rows, y):\n    {}\n    return x"
-    before = digest(book, [cell.format("")], PACKAGE)
-    assert digest(book, [cell.format(guard)], PACKAGE) != before
+    before = digest(book, [cell.format("")], GUARDED)
+    assert digest(book, [cell.format(guard)], GUARDED) != before
 
 
 REFUSES = "if x > 2: raise ValueError('large')"
@@ -493,16 +495,16 @@ def test_a_guard_counts_where_it_may_be_caught(book, place):
     ],
 )
 def test_guards_count_for_a_notebook_that_catches_errors(book, more):
-    assert guarded(book, REFUSES, cell=f"{GUARDED}\n{more}")
-    assert not guarded(book, REFUSES, cell=f"{GUARDED}\ntry:\n    go()\nfinally:\n    stop()")
+    assert guarded(book, REFUSES, cell=f"{CALLS}\n{more}")
+    assert not guarded(book, REFUSES, cell=f"{CALLS}\ntry:\n    go()\nfinally:\n    stop()")
 
 
 def test_the_condition_of_a_guard_that_does_not_count_is_not_followed(book):
-    before = digest(book, [GUARDED], PACKAGE)
-    guards = PACKAGE["guarded"].replace("# here", "if x not in KNOWN: raise ValueError(x)")
-    assert digest(book, [GUARDED], PACKAGE | {"guarded": guards}) == before
+    before = digest(book, [CALLS], GUARDED)
+    guards = GUARDED["guarded"].replace("# here", "if x not in KNOWN: raise ValueError(x)")
+    assert digest(book, [CALLS], GUARDED | {"guarded": guards}) == before
     longer = guards.replace("KNOWN = (1, 2)", "KNOWN = (1, 2, 3)")
-    assert digest(book, [GUARDED], PACKAGE | {"guarded": longer}) == before
+    assert digest(book, [CALLS], GUARDED | {"guarded": longer}) == before
 
 
 NO_REFUSAL = {"NotKept", "OSError", "EOFError", "error"}  # none of them is raised by a guard
