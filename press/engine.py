@@ -158,6 +158,8 @@ class _Run:
     def run(self, threads):
         """Run papermill to its end; fill in the outcome. Whatever happens here, it ends."""
         threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 1)
+        if self.job.profile == "smoke":
+            threads = 1  # its jobs take less time than to start processes for them
         say(f"{self.job.label}: started at {self.job.profile}, {count(threads, 'thread')}")
         process = self._start(threads)
         try:
