@@ -106,7 +106,7 @@ def laf(lab, hide):
 def t_jepa(lab, hide):
     world = lab.draw(3, "breast cancer")
     world.y = hide(world.y)
-    found = [lab.pretrain(arm, world, 1e-3) for arm in lab.ENCODERS]
+    found = [lab.pretrain(arm, world, 1e-3, [0]) for arm in lab.ENCODERS]
     return [z for steps in found for z in steps.values()], [world.y]
 
 

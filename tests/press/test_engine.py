@@ -68,6 +68,12 @@ def wait_for(condition, seconds=120):
         time.sleep(0.05)
 
 
+def heed_signals():
+    """Shells start background jobs with SIGINT ignored, nohup with SIGHUP; children inherit that."""
+    for kind in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(kind, signal.SIG_DFL)
+
+
 def start(book, *words):
     """Start the command line in a book."""
     return subprocess.Popen(
@@ -77,8 +83,9 @@ def start(book, *words):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # shells start background jobs with SIGINT ignored, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: [
+            signal.signal(s, signal.SIG_DFL) for s in (signal.SIGINT, signal.SIGHUP)
+        ],
     )
 
 

@@ -217,7 +217,7 @@ def test_chapters_without_a_notebook_are_in_preparation_and_not_linked(states):
 
 def test_labs_stand_under_their_theme_and_those_to_come_are_named(states):
     page = states["fresh"]["index"]
-    assert "Choosing data : DATM" in text(page)
+    assert "Choosing data DATM : Match them." in text(page)
     assert page.count('<li class="chapter-card') == 2
     theme = text(states["fresh"]["theme"])
     assert theme.index("Title of rs2") < theme.index("Title of datm")
