@@ -69,7 +69,7 @@ def wait_for(condition, seconds=120):
 
 
 def heed_signals():
-    """Shells start background jobs with SIGINT ignored, nohup with SIGHUP; children inherit that."""
+    """Shells start background jobs with SIGINT ignored, nohup with SIGHUP; children inherit it."""
     for kind in (signal.SIGINT, signal.SIGHUP):
         signal.signal(kind, signal.SIG_DFL)
 
