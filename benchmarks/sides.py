@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 REPETITIONS = 5
 AT_LEAST = 0.1  # seconds of one measurement
 clock = time.process_time
-NOT_YET = "Not measured yet in this form: `make bench` does it.\n"
 BUSY = 1.5  # a load of the machine above this is other work
 
 
