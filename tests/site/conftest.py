@@ -5,13 +5,12 @@ import functools
 import http.server
 import threading
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import filelock
 import pytest
 import yaml
-from building import ROOT, build, copy_book
+from building import ROOT, Quiet, build, copy_book
 
 from press.site import pdf
 
@@ -44,24 +43,6 @@ def book(tmp_path_factory, worker_id):
 def site(book):
     """The folder of the built site."""
     return book / "_build" / "html"
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files like any host of static sites: unknown addresses get 404.html."""
-
-    def send_error(self, code, message=None, explain=None):
-        page = Path(self.directory) / "404.html"
-        if code != HTTPStatus.NOT_FOUND or not page.is_file():
-            return super().send_error(code, message, explain)
-        content = page.read_bytes()
-        self.send_response(code)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args):
-        pass
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 import pytest
-from building import ROOT
-from conftest import Quiet
+from building import ROOT, Quiet
 from fontTools.ttLib import TTFont
 from PIL import Image
 
