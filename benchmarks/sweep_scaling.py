@@ -4,8 +4,8 @@ The same four seeds of one chapter at profile smoke, from nothing, with one work
 in turn; every worker is a process of one thread. What is timed is the whole command, with the
 start of Python and of every kernel.
 
-Run ``python -m benchmarks.sweep_scaling`` with nothing else running: a minute and a half for each
-repetition. It writes ``sweep_scaling.json`` beside this file and the sentence of the book page.
+Run ``python -m benchmarks.sweep_scaling`` with nothing else running: about five minutes. It writes
+``sweep_scaling.json`` beside this file and the sentence of the book page.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def render(result: dict) -> str:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--chapter", default="rs2", show_default=True)
-@click.option("--repetitions", default=1, show_default=True)
+@click.option("--repetitions", default=3, show_default=True)
 @click.option("--page", is_flag=True, help="Write the sentence of the stored result anew.")
 def main(chapter, repetitions, page):
     """Measure sweeps with one and two workers."""

@@ -44,8 +44,11 @@ def training_throughput(_, result):
 def augmentation(module, result):
     assert result["batch"] == 448
     assert middle(next(iter(result["pipelines"].values())), "lightly") >= 30
+
+
+def strong_augmentation(module, result):
     strong = result["pipelines"][f"RandAugment and cutout; {module.GREY}"]
-    assert middle(strong, "torchvision") >= 12  # 15 is the goal; by wall time it was once 15.6
+    assert middle(strong, "torchvision") >= 15
 
 
 def losses(module, result):
@@ -83,3 +86,8 @@ BARS = [training_throughput, augmentation, losses, lls_scaling, sweep_scaling, f
 @pytest.mark.parametrize("bar", BARS, ids=lambda bar: bar.__name__)
 def test_stored_run_meets_its_bar(bar):
     bar(*stored(bar.__name__))
+
+
+@pytest.mark.xfail(strict=True, reason="missed: the stored run has less than 15")
+def test_strong_augmentation_meets_its_bar():
+    strong_augmentation(*stored("augmentation"))
