@@ -37,7 +37,7 @@ RESULT = Path(__file__).parent / "training_throughput.json"
 
 BATCH_SIZE = 128
 PADDING = 2
-EPOCHS = 3  # of the training that says what each model is worth
+EPOCHS = 10  # of the training that says what each model is worth
 LEARNING_RATE = 0.1
 RATIO = 7  # unlabelled images for each labelled one in a step of FixMatch
 NETWORK = "resnet-16-32-64"  # of SimCLR and FixMatch
