@@ -177,7 +177,7 @@ class Record:
             said, run = {**content}, content.pop("run", None)
             _expect(isinstance(run, dict) and {*run} == {*RUN}, "run", f"the fields {RUN}", run)
             content |= run
-            _check_fields(cls, content, "")
+            check_fields(cls, content, "")
             seeds = content["seeds"]
             distinct = seeds and [*map(type, seeds)] == [int] * len({*seeds}) and min(seeds) >= 0
             _expect(distinct, "seeds", "distinct integers >= 0", seeds)
@@ -185,7 +185,7 @@ class Record:
             good = all(named) and "device" in content["environment"]
             _expect(good, "environment", "texts, a device among them", content["environment"])
             for place, claim in enumerate(content["claims"]):
-                _check_fields(Claim, claim, f"claims[{place}].")
+                check_fields(Claim, claim, f"claims[{place}].")
                 claim, most = Claim(**claim), len(seeds)
                 claim.check(min(claim.n or most, most), f"claims[{place}].")
                 once = [other["id"] for other in content["claims"][: place + 1]].count(claim.id)
@@ -229,7 +229,7 @@ def digest(content) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _check_fields(kind: type, content, place: str) -> None:
+def check_fields(kind: type, content, place: str) -> None:
     """Raise RecordError unless a dict has the fields of a dataclass, with values of their types."""
     hints = get_type_hints(kind)
     expected = f"the fields {', '.join(hints)}"

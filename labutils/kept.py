@@ -183,17 +183,25 @@ def write(content, path: pathlib.Path) -> None:
 def load(path: pathlib.Path):
     """Read what `save` wrote; ValueError if it is damaged or its dataclass is not known."""
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content[:-DIGITS]).hexdigest().encode() != content[-DIGITS:]:
-            raise ValueError("its digest does not fit: it was damaged or changed")
-        return _decode(torch.load(io.BytesIO(content), weights_only=True))
+        return _decode(read(path))
     except Exception as error:
-        # torch's own words advise to load such a file with its code
-        code = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than values" if code else str(error).partition("\n")[0]
         raise ValueError(
-            f"{path} is not a readable result ({reason}). Delete it to compute it again."
+            f"{path} is not a readable result ({reason(error)}). Delete it to compute it again."
         ) from error
+
+
+def read(path: pathlib.Path):
+    """What `write` was given, on the CPU. Raises ValueError if the digest does not fit."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[:-DIGITS]).hexdigest().encode() != content[-DIGITS:]:
+        raise ValueError("its digest does not fit: it was damaged or changed")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def reason(error: Exception) -> str:
+    """Why a file cannot be read, in a line; torch's own words advise to load it with its code."""
+    code = isinstance(error, pickle.UnpicklingError)
+    return "it holds more than values" if code else str(error).partition("\n")[0]
 
 
 def _encode(value):

@@ -229,11 +229,11 @@ class _Run:
     def resume(self, path: Path) -> None:
         advice = f"Delete {path} to train from the start."
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = kept.read(path)
             saved_run = saved["num_steps"], sorted(saved["parts"]), len(saved["generators"])
         except Exception as error:
             raise CheckpointError(
-                f"{path} is not a readable checkpoint ({error}). {advice}"
+                f"{path} is not a readable checkpoint ({kept.reason(error)}). {advice}"
             ) from error
         this_run = self.num_steps, sorted(self.parts), len(self.generators)
         if saved_run != this_run:
@@ -245,18 +245,18 @@ class _Run:
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(saved["parts"][name])
-        except (KeyError, RuntimeError, ValueError) as error:
+            for generator, state in zip(self.generators, saved["generators"], strict=True):
+                generator.set_state(state)
+            torch.set_rng_state(saved["global_generator"])
+            if saved["cuda_generators"]:
+                torch.cuda.set_rng_state_all(saved["cuda_generators"])
+            self.done = self.checked = saved["step"]
+            self.seconds = saved["seconds"]
+            self.history.losses[: self.done] = saved["losses"]
+            self.history.evaluations.update(saved["evaluations"])
+            self.history.seconds.update(saved["evaluation_seconds"])
+        except Exception as error:
             raise CheckpointError(f"{path} does not fit this run ({error}). {advice}") from error
-        for generator, generator_state in zip(self.generators, saved["generators"], strict=True):
-            generator.set_state(generator_state)
-        torch.set_rng_state(saved["global_generator"])
-        if saved["cuda_generators"]:
-            torch.cuda.set_rng_state_all(saved["cuda_generators"])
-        self.done = self.checked = saved["step"]
-        self.seconds = saved["seconds"]
-        self.history.losses[: self.done] = saved["losses"]
-        self.history.evaluations.update(saved["evaluations"])
-        self.history.seconds.update(saved["evaluation_seconds"])
         log(f"resumed {path.stem} at step {self.done} of {self.num_steps}")
 
 
