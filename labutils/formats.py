@@ -20,7 +20,8 @@ def interval(difference):
 def mean_sd(values):
     """`64.6 ± 1.2`: mean and standard deviation; of one value, that value."""
     values = [float(value) for value in values]
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    # spaces that do not break, as columns are narrow
+    spread = f"\u00a0±\u00a0{statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.1f}{spread}"
 
 
