@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labutils.claims import place
+from labutils.claims import digest, place
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 NAMED = (torch.dtype, torch.device, torch.Size, np.dtype, range, slice, pathlib.PurePath)
@@ -55,10 +55,8 @@ def identity(function: Callable, job: tuple, known: dict | None = None) -> str:
 @functools.cache
 def _assets() -> str:
     """A digest of the data that come with this package."""
-    digest = hashlib.sha256()
-    for file in sorted((pathlib.Path(__file__).parent / "assets").iterdir()):
-        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
-    return digest.hexdigest()
+    files = sorted((pathlib.Path(__file__).parent / "assets").iterdir())
+    return digest([[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files])
 
 
 def _digest(value, known: dict, path: list[int]) -> bytes:
@@ -161,15 +159,11 @@ def _parts_of_object(value):
 def save(result, path: pathlib.Path) -> None:
     """Write a result: numbers, text, arrays, tensors, and containers and dataclasses of them.
 
-    The file appears whole or not at all. Raises NotKept for anything else.
+    The file appears whole or not at all; its sha256 is the comment of a zip. Raises NotKept for
+    anything else.
     """
-    write(_encode(result), path)
-
-
-def write(content, path: pathlib.Path) -> None:
-    """`torch.save` to a file that appears whole or not at all; its sha256 is the zip's comment."""
     stream = io.BytesIO()
-    torch.save(content, stream)
+    torch.save(_encode(result), stream)
     body = stream.getvalue()[:-2] + DIGITS.to_bytes(2, "little")  # the length of the comment
     folder = pathlib.Path(os.environ.get("LABUTILS_CHECKPOINTS", "")).expanduser()
     if folder in path.parents and (folder.is_file() or not folder.parent.is_dir()):
@@ -180,13 +174,16 @@ def write(content, path: pathlib.Path) -> None:
     place(body + hashlib.sha256(body).hexdigest().encode(), path)
 
 
-def load(path: pathlib.Path):
-    """Read what `save` wrote; ValueError if it is damaged or its dataclass is not known."""
+def load(path: pathlib.Path, device: str | None = None):
+    """Read what `save` wrote, its tensors onto `device` or where they were.
+
+    Raises ValueError if it is damaged or its dataclass is not known.
+    """
     try:
         content = path.read_bytes()
         if hashlib.sha256(content[:-DIGITS]).hexdigest().encode() != content[-DIGITS:]:
             raise ValueError("its digest does not fit: it was damaged or changed")
-        return _decode(torch.load(io.BytesIO(content), weights_only=True))
+        return _decode(torch.load(io.BytesIO(content), device, weights_only=True))
     except Exception as error:
         # torch's own words advise to load such a file with its code
         code = isinstance(error, pickle.UnpicklingError)

@@ -7,7 +7,7 @@ checkpoints, a clock that leaves evaluation out, and a stop when the loss is no 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -24,7 +24,7 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be continued from; the message says why and what to do."""
+    """A checkpoint of another run; the message says what differs and what to do."""
 
 
 @dataclass
@@ -99,7 +99,8 @@ def train(
     every source of randomness of step_loss must be in `generators`, and every other object that it
     changes (with state_dict and load_state_dict) in `state`.
 
-    Raises NonFiniteLossError, CheckpointError, and ValueError for an unknown precision.
+    Raises NonFiniteLossError, CheckpointError, and ValueError for an unknown precision or a
+    damaged checkpoint.
     """
     run = _Run(model, optimizer, num_steps, generators, state or {}, precision)
     if checkpoint is not None and checkpoint.exists():
@@ -166,7 +167,10 @@ class _Run:
         if evaluate or saving:
             with self.pause():
                 if evaluate:
-                    self.evaluate(evaluate)
+                    self.model.eval()
+                    self.history.seconds[self.done] = self.seconds
+                    self.history.evaluations[self.done] = float(evaluate())
+                    self.model.train()
                 if saving:
                     self.save(saving)
                     self.saved = monotonic()
@@ -191,19 +195,10 @@ class _Run:
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Stop the clock for a while."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
-            torch.mps.synchronize()
+        torch.get_device_module(self.device).synchronize()  # of a CPU: nothing
         self.seconds += perf_counter() - self.clock
         yield
         self.clock = perf_counter()
-
-    def evaluate(self, function) -> None:
-        self.model.eval()
-        self.history.seconds[self.done] = self.seconds
-        self.history.evaluations[self.done] = float(function())
-        self.model.train()
 
     def finish(self) -> History:
         with self.pause():
@@ -213,28 +208,19 @@ class _Run:
 
     def save(self, path: Path) -> None:
         content = {
-            "step": self.done,
             "num_steps": self.num_steps,
             "seconds": self.seconds,
-            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "history": replace(self.history, losses=self.history.losses[: self.done].cpu()),
+            "parts": {name: dict(part.state_dict()) for name, part in self.parts.items()},
             "generators": [g.get_state() for g in self.generators],
             "global_generator": torch.get_rng_state(),  # dropout draws from it
             "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "losses": self.history.losses[: self.done].cpu(),
-            "evaluations": self.history.evaluations,
-            "evaluation_seconds": self.history.seconds,
         }
-        kept.write(content, path)
+        kept.save(content, path)
 
     def resume(self, path: Path) -> None:
-        advice = f"Delete {path} to train from the start."
-        try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-            saved_run = saved["num_steps"], sorted(saved["parts"]), len(saved["generators"])
-        except Exception as error:
-            raise CheckpointError(
-                f"{path} is not a readable checkpoint ({error}). {advice}"
-            ) from error
+        saved, advice = kept.load(path, "cpu"), f"Delete {path} to train from the start."
+        saved_run = saved["num_steps"], sorted(saved["parts"]), len(saved["generators"])
         this_run = self.num_steps, sorted(self.parts), len(self.generators)
         if saved_run != this_run:
             text = "{} steps with {} and {} generators"
@@ -252,11 +238,10 @@ class _Run:
         torch.set_rng_state(saved["global_generator"])
         if saved["cuda_generators"]:
             torch.cuda.set_rng_state_all(saved["cuda_generators"])
-        self.done = self.checked = saved["step"]
-        self.seconds = saved["seconds"]
-        self.history.losses[: self.done] = saved["losses"]
-        self.history.evaluations.update(saved["evaluations"])
-        self.history.seconds.update(saved["evaluation_seconds"])
+        losses, self.seconds = saved["history"].losses, saved["seconds"]
+        self.done = self.checked = len(losses)
+        self.history.losses[: self.done] = losses
+        self.history = replace(saved["history"], losses=self.history.losses)
         log(f"resumed {path.stem} at step {self.done} of {self.num_steps}")
 
 
