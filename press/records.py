@@ -6,9 +6,9 @@ import re
 from dataclasses import asdict, dataclass, fields, replace
 
 from labutils import PROFILES, formats
-from labutils.claims import Record, RecordError
+from labutils.claims import RecordError
 from labutils.statistics import VERDICTS
-from press import PressError, digests, notebooks, staleness
+from press import PressError, digests, notebooks, reader, staleness
 from press.words import table
 
 NAMED = 4  # changed definitions that are named; more are counted
@@ -57,7 +57,7 @@ def read(file, **expected):
     Raises ``RecordError`` if it is malformed, or not of the expected ``notebook`` and so on.
     """
     try:
-        record = Record.read(file)
+        record = reader.read(file)
     except FileNotFoundError:
         return None
     for name, value in expected.items():
