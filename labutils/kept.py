@@ -159,11 +159,15 @@ def _parts_of_object(value):
 def save(result, path: pathlib.Path) -> None:
     """Write a result: numbers, text, arrays, tensors, and containers and dataclasses of them.
 
-    The file appears whole or not at all; its sha256 is the comment of a zip. Raises NotKept for
-    anything else.
+    The file appears whole or not at all. Raises NotKept for anything else.
     """
+    write(_encode(result), path)
+
+
+def write(content, path: pathlib.Path) -> None:
+    """`torch.save` to a file that appears whole or not at all; its sha256 is the zip's comment."""
     stream = io.BytesIO()
-    torch.save(_encode(result), stream)
+    torch.save(content, stream)
     body = stream.getvalue()[:-2] + DIGITS.to_bytes(2, "little")  # the length of the comment
     folder = pathlib.Path(os.environ.get("LABUTILS_CHECKPOINTS", "")).expanduser()
     if folder in path.parents and (folder.is_file() or not folder.parent.is_dir()):
@@ -174,23 +178,28 @@ def save(result, path: pathlib.Path) -> None:
     place(body + hashlib.sha256(body).hexdigest().encode(), path)
 
 
-def load(path: pathlib.Path, device: str | None = None):
-    """Read what `save` wrote, its tensors onto `device` or where they were.
-
-    Raises ValueError if it is damaged or its dataclass is not known.
-    """
+def load(path: pathlib.Path):
+    """Read what `save` wrote; ValueError if it is damaged or its dataclass is not known."""
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content[:-DIGITS]).hexdigest().encode() != content[-DIGITS:]:
-            raise ValueError("its digest does not fit: it was damaged or changed")
-        return _decode(torch.load(io.BytesIO(content), device, weights_only=True))
+        return _decode(read(path))
     except Exception as error:
-        # torch's own words advise to load such a file with its code
-        code = isinstance(error, pickle.UnpicklingError)
-        reason = "it holds more than values" if code else str(error).partition("\n")[0]
         raise ValueError(
-            f"{path} is not a readable result ({reason}). Delete it to compute it again."
+            f"{path} is not a readable result ({reason(error)}). Delete it to compute it again."
         ) from error
+
+
+def read(path: pathlib.Path):
+    """What `write` was given, on the CPU. Raises ValueError if the digest does not fit."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[:-DIGITS]).hexdigest().encode() != content[-DIGITS:]:
+        raise ValueError("its digest does not fit: it was damaged or changed")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def reason(error: Exception) -> str:
+    """Why a file cannot be read, in a line; torch's own words advise to load it with its code."""
+    code = isinstance(error, pickle.UnpicklingError)
+    return "it holds more than values" if code else str(error).partition("\n")[0]
 
 
 def _encode(value):

@@ -7,7 +7,7 @@ checkpoints, a clock that leaves evaluation out, and a stop when the loss is no 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -24,7 +24,7 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint of another run; the message says what differs and what to do."""
+    """A checkpoint that cannot be continued from; the message says why and what to do."""
 
 
 @dataclass
@@ -99,8 +99,7 @@ def train(
     every source of randomness of step_loss must be in `generators`, and every other object that it
     changes (with state_dict and load_state_dict) in `state`.
 
-    Raises NonFiniteLossError, CheckpointError, and ValueError for an unknown precision or a
-    damaged checkpoint.
+    Raises NonFiniteLossError, CheckpointError, and ValueError for an unknown precision.
     """
     run = _Run(model, optimizer, num_steps, generators, state or {}, precision)
     if checkpoint is not None and checkpoint.exists():
@@ -208,19 +207,28 @@ class _Run:
 
     def save(self, path: Path) -> None:
         content = {
+            "step": self.done,
             "num_steps": self.num_steps,
             "seconds": self.seconds,
-            "history": replace(self.history, losses=self.history.losses[: self.done].cpu()),
-            "parts": {name: dict(part.state_dict()) for name, part in self.parts.items()},
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "generators": [g.get_state() for g in self.generators],
             "global_generator": torch.get_rng_state(),  # dropout draws from it
             "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "losses": self.history.losses[: self.done].cpu(),
+            "evaluations": self.history.evaluations,
+            "evaluation_seconds": self.history.seconds,
         }
-        kept.save(content, path)
+        kept.write(content, path)
 
     def resume(self, path: Path) -> None:
-        saved, advice = kept.load(path, "cpu"), f"Delete {path} to train from the start."
-        saved_run = saved["num_steps"], sorted(saved["parts"]), len(saved["generators"])
+        advice = f"Delete {path} to train from the start."
+        try:
+            saved = kept.read(path)
+            saved_run = saved["num_steps"], sorted(saved["parts"]), len(saved["generators"])
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is not a readable checkpoint ({kept.reason(error)}). {advice}"
+            ) from error
         this_run = self.num_steps, sorted(self.parts), len(self.generators)
         if saved_run != this_run:
             text = "{} steps with {} and {} generators"
@@ -231,17 +239,18 @@ class _Run:
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(saved["parts"][name])
-        except (KeyError, RuntimeError, ValueError) as error:
+            for generator, state in zip(self.generators, saved["generators"], strict=True):
+                generator.set_state(state)
+            torch.set_rng_state(saved["global_generator"])
+            if saved["cuda_generators"]:
+                torch.cuda.set_rng_state_all(saved["cuda_generators"])
+            self.done = self.checked = saved["step"]
+            self.seconds = saved["seconds"]
+            self.history.losses[: self.done] = saved["losses"]
+            self.history.evaluations.update(saved["evaluations"])
+            self.history.seconds.update(saved["evaluation_seconds"])
+        except Exception as error:
             raise CheckpointError(f"{path} does not fit this run ({error}). {advice}") from error
-        for generator, generator_state in zip(self.generators, saved["generators"], strict=True):
-            generator.set_state(generator_state)
-        torch.set_rng_state(saved["global_generator"])
-        if saved["cuda_generators"]:
-            torch.cuda.set_rng_state_all(saved["cuda_generators"])
-        losses, self.seconds = saved["history"].losses, saved["seconds"]
-        self.done = self.checked = len(losses)
-        self.history.losses[: self.done] = losses
-        self.history = replace(saved["history"], losses=self.history.losses)
         log(f"resumed {path.stem} at step {self.done} of {self.num_steps}")
 
 

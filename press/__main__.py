@@ -18,16 +18,22 @@ def main():
     """Run and build the book. Each command works from any folder inside it."""
 
 
+MOST_SEEDS = 1000
+
+
 def parse_seeds(text):
     """Return the seeds of ``"0-9"`` or ``"0,3,5-7"`` as a list."""
     seeds = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise click.BadParameter(f"{text!r} is not a list of seeds such as 0-9 or 0,3,5-7")
+        match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
+        if not match or not 0 <= int(match[2] or match[1]) - int(match[1]) < MOST_SEEDS:
+            raise click.BadParameter(
+                f"{text!r:.80} is not a list of seeds such as 0-9 or 0,3,5-7 (below 10**9, at most "
+                f"{MOST_SEEDS} in a row)"
+            )
         seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
     if len(set(seeds)) < len(seeds):
-        raise click.BadParameter(f"{text!r} names a seed twice")
+        raise click.BadParameter(f"{text!r:.80} names a seed twice")
     return seeds
 
 

@@ -22,8 +22,8 @@ def check_assets(package):
     listed, folder = package / "assets.sha256", package / "assets"
     if not listed.is_file():
         return
-    lines = [line.split("  ", 1) for line in listed.read_text(encoding="utf-8").splitlines()]
-    expected = {name: digits for digits, name in lines}
+    lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
+    expected = {line[HEXADECIMAL + 2 :]: line[:HEXADECIMAL] for line in lines}
     found = {file.name: _sha256(file.read_bytes()) for file in folder.iterdir()}
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):

@@ -56,15 +56,18 @@ def read(file):
 
 def parse(text, file):
     """Like ``read``, of the text or bytes of a file, which errors name."""
+    import nbformat
+
     try:
         notebook = json.loads(text)
-        cells = notebook["cells"]
-    except (ValueError, KeyError, TypeError) as error:
+        nbformat.validator.get_validator(4, 5).validate(notebook)
+    except (ValueError, RecursionError, nbformat.ValidationError) as error:
+        reason = str(error).partition("\n")[0][:200]
         raise NotebookError(
-            f"{file} is not a Jupyter notebook ({error}); restore it, for example with "
+            f"{file} is not a Jupyter notebook ({reason}); restore it, for example with "
             f"`git checkout -- {Path(file).name}` in its folder"
         ) from None
-    for cell in cells:
+    for cell in notebook["cells"]:
         cell["source"] = "".join(cell["source"])
         for output in cell.get("outputs", ()):
             if "text" in output:

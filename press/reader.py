@@ -34,7 +34,7 @@ def parse(text, name):
         said, run = {**content}, content.pop("run", None)
         expect(isinstance(run, dict) and {*run} == {*RUN}, "run", f"the fields {RUN}", run)
         content |= run
-        _check_fields(Record, content, "")
+        check_fields(Record, content, "")
         seeds = content["seeds"]
         distinct = seeds and [*map(type, seeds)] == [int] * len({*seeds}) and min(seeds) >= 0
         expect(distinct, "seeds", "distinct integers >= 0", seeds)
@@ -42,7 +42,7 @@ def parse(text, name):
         good = all(named) and "device" in content["environment"]
         expect(good, "environment", "texts, a device among them", content["environment"])
         for place, claim in enumerate(content["claims"]):
-            _check_fields(Claim, claim, f"claims[{place}].")
+            check_fields(Claim, claim, f"claims[{place}].")
             claim, most = Claim(**claim), len(seeds)
             claim.check(min(claim.n or most, most), f"claims[{place}].")
             once = [other["id"] for other in content["claims"][: place + 1]].count(claim.id)
@@ -59,8 +59,8 @@ def parse(text, name):
     return Record(claims=claims, **content)
 
 
-def _check_fields(kind, content, place):
-    """Raise RecordError unless a dict has the fields of a dataclass, with values of their types."""
+def check_fields(kind, content, place):
+    """Raise ``RecordError`` unless a dict has the fields of a dataclass, of their types."""
     hints = get_type_hints(kind)
     expected = f"the fields {', '.join(hints)}"
     expect(isinstance(content, dict), place.rstrip("."), expected, content)

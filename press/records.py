@@ -3,10 +3,11 @@
 import contextlib
 import json
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 
 from labutils import PROFILES, formats
-from labutils.claims import RecordError
+from labutils.claims import RecordError, digest
 from labutils.statistics import VERDICTS
 from press import PressError, digests, notebooks, reader, staleness
 from press.words import table
@@ -197,9 +198,12 @@ def read_history(notebook, profile, root):
     file, found = history_path(notebook, profile, root), []
     for line in _text(file).splitlines():
         try:
-            content = json.loads(line)
-            found.append(Superseded(**{f.name: content[f.name] for f in fields(Superseded)}))
-        except (ValueError, KeyError, TypeError) as error:
+            whole = json.loads(line)
+            content = {f.name: whole[f.name] for f in fields(Superseded)}
+            reader.check_fields(Superseded, content, "")
+            digest([content, Counter(claim["verdict"] for claim in content["claims"])])
+            found.append(Superseded(**content))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PressError(
                 f"{file}, line {len(found) + 1}: not a superseded record ({error!r}); restore it"
             ) from None

@@ -13,6 +13,7 @@ from filelock import FileLock
 from labutils.progress import progress_bar
 
 ASSETS = Path(__file__).parents[1] / "assets"
+LARGEST = 1 << 29  # bytes, more than any file that is fetched; some servers do not tell the size
 
 
 class DataError(RuntimeError):
@@ -76,14 +77,20 @@ def _continue(url: str, part: Path) -> None:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             return  # there is nothing behind what we have
         response.raise_for_status()
+        if "text/html" in response.headers.get("Content-Type", ""):  # of a login, not of the server
+            raise requests.ConnectionError("a web page came in the place of the file")
         if response.status_code != requests.codes.partial_content:
             start = 0  # the server sends the whole file
         total = start + int(response.headers.get("Content-Length", 0))
+        most = total if total > start else LARGEST
         with (
             part.open("ab" if start else "wb") as stream,
             progress_bar(total, part.stem, initial=start, unit="B", unit_scale=True) as bar,
         ):
             for chunk in response.iter_content(1 << 14):
+                if stream.tell() + len(chunk) > most:
+                    part.unlink()  # else the next attempt would go on with it
+                    raise requests.ConnectionError(f"it sent more than {most} bytes")
                 stream.write(chunk)
                 bar.update(len(chunk))
     if (size := part.stat().st_size) < total:  # some versions of requests do not tell

@@ -140,11 +140,13 @@ def _read(name: str, folder: Path) -> tuple[Images, Images, tuple[str, ...]]:
     if name == MINI:
         path = folder / f"{MINI}.npz"
         with reading(path), np.load(path, allow_pickle=False) as file:
-            arrays = {key: torch.from_numpy(file[key]) for key in file.files}
-        train, test = (
-            Images(arrays[f"{split}_images"][:, None], arrays[f"{split}_labels"].long())
-            for split in ("train", "test")
-        )
+            splits = [
+                Images(*(torch.from_numpy(file[f"{split}_{k}"]) for k in ("images", "labels")))
+                for split in ("train", "test")
+            ]
+            for part in splits:
+                checks.fit("images uint8 (N, H, W), labels int (N,)", part.images, part.labels)
+        train, test = (Images(part.images[:, None], part.labels.long()) for part in splits)
         return train, test, MINI_CLASSES
     from torchvision.datasets.utils import extract_archive
 

@@ -1,5 +1,6 @@
 """Data sets: reading, splitting, fetching; and one clear error for everything that can be wrong."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -19,7 +20,7 @@ import torch
 from torchvision import datasets
 
 from labutils import data
-from labutils.data import images
+from labutils.data import download, images
 
 SYSTEM = images.SYSTEM_FOLDERS["fashion-mnist"]
 needs_system_data = pytest.mark.skipif(
@@ -91,6 +92,8 @@ class Server:
         self.cut_after: int | None = None  # bytes sent before the connection is closed
         self.ranges = True
         self.status = 200
+        self.page = False  # of a login: sent with status 200 in the place of the file
+        self.endless = False  # without a length, again and again
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -106,8 +109,14 @@ class Server:
                 if start:
                     last = len(outer.content) - 1
                     self.send_header("Content-Range", f"bytes {start}-{last}/{last + 1}")
-                self.send_header("Content-Length", str(len(outer.content) - start))
+                if outer.page:
+                    self.send_header("Content-Type", "text/html; charset=utf-8")
+                if not outer.endless:
+                    self.send_header("Content-Length", str(len(outer.content) - start))
                 self.end_headers()
+                with contextlib.suppress(ConnectionError):
+                    while outer.endless:
+                        self.wfile.write(bytes(1 << 14))
                 end = None if outer.cut_after is None else start + outer.cut_after
                 self.wfile.write(outer.content[start:end])
                 self.wfile.flush()
@@ -301,6 +310,35 @@ def test_cut_connection_is_reported_and_resumed(serve, server, cache):
     assert server.requests == expected
     assert len(content) // 3 < kept < len(content)
     assert files_in(cache) == {"cifar-10-python.tar.gz"}
+
+
+def test_the_page_of_a_login_does_not_spoil_what_is_kept(serve, server, cache):
+    content = serve()
+    server.cut_after = len(content) // 3
+    with pytest.raises(data.DataError):
+        data.fetch("cifar10")
+    (part,) = cache.rglob("*.part")
+    before = part.read_bytes()
+    assert before
+    assert content.startswith(before)
+    server.cut_after, server.page, server.ranges = None, True, False
+    with pytest.raises(data.DataError, match="a web page came in the place of the file"):
+        data.fetch("cifar10")
+    assert part.read_bytes() == before
+    server.page, server.ranges = False, True
+    assert (data.fetch("cifar10") / "cifar-10-python.tar.gz").read_bytes() == content
+    assert server.requests[-1] == f"bytes={len(before)}-"
+
+
+def test_a_server_that_sends_without_end_is_left(serve, server, cache, monkeypatch):
+    content = serve()
+    monkeypatch.setattr(download, "LARGEST", 1 << 18)
+    server.endless = True
+    with pytest.raises(data.DataError, match=f"it sent more than {1 << 18} bytes"):
+        data.fetch("cifar10")
+    assert not files_in(cache)
+    server.endless = False
+    assert (data.fetch("cifar10") / "cifar-10-python.tar.gz").read_bytes() == content
 
 
 def test_server_without_ranges_starts_again(serve, server, cache):

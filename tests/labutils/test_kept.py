@@ -298,15 +298,14 @@ class Evil:
 
 def test_reading_executes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(kept, "_encode", lambda value: value)
-    kept.save(["list", [Evil()]], tmp_path / "evil.pt")
+    kept.write(["list", [Evil()]], tmp_path / "evil.pt")
     with pytest.raises(ValueError, match=r"not a readable result .*Delete it"):
         kept.load(tmp_path / "evil.pt")
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(ValueError, match="not a readable result"):
         kept.load(tmp_path / "pickle.pt")
     assert not (tmp_path / "executed").exists()
-    kept.save(["dataclass", "subprocess", "Popen", {"args": "x"}], tmp_path / "class.pt")
+    kept.write(["dataclass", "subprocess", "Popen", {"args": "x"}], tmp_path / "class.pt")
     with pytest.raises(ValueError, match="Popen is not a dataclass"):
         kept.load(tmp_path / "class.pt")
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from labutils import kept, training
+from labutils import training
 from labutils.evaluation import accuracy_of
 from labutils.training import CheckpointError, NonFiniteLossError, train
 
@@ -175,8 +175,9 @@ def test_damaged_checkpoint(tmp_path, damage):
     before = file.read_bytes()
     task = Task()
     weights = {k: v.clone() for k, v in task.model.state_dict().items()}
-    with pytest.raises(ValueError, match=f"{file} is not a readable result .*Delete it to compute"):
+    with pytest.raises(CheckpointError, match="not a readable checkpoint") as caught:
         task.train(checkpoint=file)
+    assert f"Delete {file} to train from the start" in str(caught.value)
     assert file.read_bytes() == before
     assert_identical(dict(task.model.state_dict()), weights)
 
@@ -240,8 +241,8 @@ def test_non_finite_loss_names_step_and_settings(tmp_path, value):
     assert "'weight_decay': 0.0005" in text
     assert "precision float32" in text
     assert "Lower the learning rate" in text
-    saved = kept.load(file)  # the last checkpoint is the one from before
-    assert len(saved["history"].losses) == 5
+    saved = torch.load(file)  # the last checkpoint is the one from before
+    assert saved["step"] == 5
     assert all(v.isfinite().all() for v in saved["parts"]["model"].values())
 
 

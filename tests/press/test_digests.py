@@ -13,7 +13,7 @@ from press import PressError, digests, engine, notebooks
 
 def test_each_of_forty_flipped_bits_of_a_checkpoint_is_found(tmp_path):
     file, rng = tmp_path / "runs" / "run.pt", np.random.default_rng(1)
-    kept.save({"step": 3, "parts": {"model": dict(torch.nn.Linear(9, 9).state_dict())}}, file)
+    kept.write({"step": 3, "parts": {"model": torch.nn.Linear(9, 9).state_dict()}}, file)
     assert digests.damaged(tmp_path) == []
     whole, found = file.read_bytes(), 0
     for place in rng.choice(8 * len(whole), 40, replace=False):
@@ -36,7 +36,7 @@ def test_a_damaged_checkpoint_is_said_and_computed_again(book, capsys):
     )
     folder = book.root / "_build" / "checkpoints" / "small-a"
     for name in ("good.pt", "bad.pt"):
-        kept.save([1.0], folder / name)
+        kept.write([1.0], folder / name)
     (folder / "good.pt.123.tmp").write_bytes(b"half a checkpoint")
     (folder / "bad.pt").write_bytes((folder / "bad.pt").read_bytes().replace(b"PK", b"KP", 1))
     (outcome,) = engine.execute(root=book.root)
