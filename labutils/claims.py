@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from types import UnionType
-from typing import get_args, get_origin, get_type_hints
 
 from labutils import formats
 from labutils.statistics import DIRECTIONS, Interval, Verdict, corrected, judge, mean_interval
@@ -76,32 +74,32 @@ class Claim:
     def check(self, num_seeds: int, place: str) -> None:
         """Raise RecordError for a field that makes no sense; `place` stands before its name."""
 
-        def expect(good, field: str, expected: str) -> None:
-            _expect(good, f"{place}{field}", expected, getattr(self, field))
+        def fits(good, field: str, expected: str) -> None:
+            expect(good, f"{place}{field}", expected, getattr(self, field))
 
-        expect(NAME.fullmatch(self.id), "id", WORDS)
-        expect(not TAG.search(str(self.statement)), "statement", "a sentence without HTML")
-        expect(self.source in SOURCES, "source", f"one of {SOURCES}")
+        fits(NAME.fullmatch(self.id), "id", WORDS)
+        fits(not TAG.search(str(self.statement)), "statement", "a sentence without HTML")
+        fits(self.source in SOURCES, "source", f"one of {SOURCES}")
         where = self.source == "ours" or self.where.strip()
-        expect(where, "where", "where the paper makes the claim (section, figure)")
-        expect(self.direction in DIRECTIONS, "direction", f"one of {DIRECTIONS}")
+        fits(where, "where", "where the paper makes the claim (section, figure)")
+        fits(self.direction in DIRECTIONS, "direction", f"one of {DIRECTIONS}")
         margin = self.direction != "equivalent" or self.margin > 0
-        expect(margin, "margin", "a margin above 0 for an equivalence")
+        fits(margin, "margin", "a margin above 0 for an equivalence")
         arms = len(self.arms) == 2 and sorted(map(str, self.arms)) == sorted(self.values)
-        expect(arms, "arms", "two names, those of values")
+        fits(arms, "arms", "two names, those of values")
         paper = self.paper is None or (
-            _finite(self.paper.get("value")) and str(self.paper.get("source", "")).strip()
+            finite(self.paper.get("value")) and str(self.paper.get("source", "")).strip()
         )
-        expect(paper, "paper", "a finite value and its source (table, figure)")
+        fits(paper, "paper", "a finite value and its source (table, figure)")
         for arm, sample in self.values.items():
-            good = isinstance(sample, list) and [*map(_finite, sample)] == [True] * num_seeds
+            good = isinstance(sample, list) and [*map(finite, sample)] == [True] * num_seeds
             expected = f"a finite number for each of {num_seeds} seeds"
-            _expect(good, f"{place}values.{arm}", expected, sample)
+            expect(good, f"{place}values.{arm}", expected, sample)
 
 
 @dataclass
 class Record:
-    """What one run of a notebook measured. Written, read and checked here and nowhere else.
+    """What one run of a notebook measured. Written here, read and checked by the book's makers.
 
     numbers: name -> {"value", "unit"}; a merged one has "values" of the seeds as well. code: what
     the fingerprint was made of. seconds and memory are of the whole run; None where not measured.
@@ -166,51 +164,6 @@ class Record:
         content["digest"] = digest(content)
         return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str | bytes, name: str) -> "Record":
-        """Read what `to_json` wrote. Raises RecordError, in which `name` stands for the file."""
-        try:
-            content = json.loads(text)
-            found = content.get("schema") if isinstance(content, dict) else [content]
-            _expect(found == SCHEMA, "schema", SCHEMA, found)
-            stored = content.pop("digest", None)
-            said, run = {**content}, content.pop("run", None)
-            _expect(isinstance(run, dict) and {*run} == {*RUN}, "run", f"the fields {RUN}", run)
-            content |= run
-            check_fields(cls, content, "")
-            seeds = content["seeds"]
-            distinct = seeds and [*map(type, seeds)] == [int] * len({*seeds}) and min(seeds) >= 0
-            _expect(distinct, "seeds", "distinct integers >= 0", seeds)
-            named = [isinstance(v, str) for v in content["environment"].values()]
-            good = all(named) and "device" in content["environment"]
-            _expect(good, "environment", "texts, a device among them", content["environment"])
-            for place, claim in enumerate(content["claims"]):
-                check_fields(Claim, claim, f"claims[{place}].")
-                claim, most = Claim(**claim), len(seeds)
-                claim.check(min(claim.n or most, most), f"claims[{place}].")
-                once = [other["id"] for other in content["claims"][: place + 1]].count(claim.id)
-                _expect(once == 1, f"claims[{place}].id", "a name of its own", claim.id)
-            for key, number in content["numbers"].items():
-                good = isinstance(number, dict) and _finite(number.get("value"))
-                _expect(good, f"numbers.{key}", "a finite value and its unit", number)
-            _expect(stored == digest(said), "digest", "that of the content: it changed", stored)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise RecordError(
-                f"{name} is not a record: {error}; restore it, or delete it and run again"
-            ) from None
-        claims = [Claim(**claim) for claim in content.pop("claims")]
-        return cls(claims=claims, **content)
-
-    @classmethod
-    def read(cls, path: Path) -> "Record":
-        """The record in a file. Raises FileNotFoundError, and RecordError if it is malformed."""
-        try:
-            return cls.from_json(Path(path).read_bytes(), str(path))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise RecordError(f"{path} cannot be read: {error.strerror}") from None
-
 
 def place(content: bytes, path: Path) -> None:
     """Write a file that appears whole or not at all; makes its folder, leaves nothing else."""
@@ -229,24 +182,13 @@ def digest(content) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def check_fields(kind: type, content, place: str) -> None:
-    """Raise RecordError unless a dict has the fields of a dataclass, with values of their types."""
-    hints = get_type_hints(kind)
-    expected = f"the fields {', '.join(hints)}"
-    _expect(isinstance(content, dict), place.rstrip("."), expected, content)
-    for name in sorted(set(content) ^ set(hints)):
-        _expect(False, f"{place}{name}", expected, list(content))
-    for name, hint in hints.items():
-        kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-        kinds = tuple((int, float) if k is float else get_origin(k) or k for k in kinds)
-        _expect(isinstance(content[name], kinds), f"{place}{name}", hint, content[name])
-
-
-def _finite(value) -> bool:
+def finite(value) -> bool:
+    """Whether it is a number that is neither NaN nor infinite."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _expect(good, place: str, expected, found) -> None:
+def expect(good, place: str, expected, found) -> None:
+    """Raise RecordError unless `good`: what was expected at `place`, and what was found."""
     if not good:
         raise RecordError(f"{place}: expected {expected}, found {found!r:.80}")
 
@@ -264,11 +206,11 @@ class Ledger(Record):
         Raises RecordError if the name is not kebab-case or has another value, or if the value is
         not finite.
         """
-        _expect(isinstance(name, str) and NAME.fullmatch(name), "name", WORDS, name)
+        expect(isinstance(name, str) and NAME.fullmatch(name), "name", WORDS, name)
         value = value.item() if hasattr(value, "item") else value
-        _expect(_finite(value), f"number {name!r}", "a finite number", value)
+        expect(finite(value), f"number {name!r}", "a finite number", value)
         same = self.numbers.get(name, {"value": value})["value"] == value
-        _expect(same, f"number {name!r}", "the value that it had, or another name", value)
+        expect(same, f"number {name!r}", "the value that it had, or another name", value)
         self.numbers[name] = {"value": value, "unit": unit}
         _glue(name, value)
         return value
@@ -298,11 +240,11 @@ class Ledger(Record):
         {"value": ..., "unit": ..., "source": ...}, or None; without a source it is refused. Raises
         RecordError when anything is missing.
         """
-        _expect(isinstance(name, str) and NAME.fullmatch(name), "name", WORDS, name)
-        _expect(isinstance(values, Mapping), f"claim {name!r}, values", "{arm: values}", values)
-        _expect(_finite(margin), f"claim {name!r}, margin", "a finite number", margin)
+        expect(isinstance(name, str) and NAME.fullmatch(name), "name", WORDS, name)
+        expect(isinstance(values, Mapping), f"claim {name!r}, values", "{arm: values}", values)
+        expect(finite(margin), f"claim {name!r}, margin", "a finite number", margin)
         names = [claim.id for claim in self.claims]
-        _expect(name not in names, f"claim {name!r}", "a name that no other claim has", name)
+        expect(name not in names, f"claim {name!r}", "a name that no other claim has", name)
         claim = Claim(
             name, statement, source, primary, where, list(values), direction, float(margin), unit,
             {arm: [float(v) for v in sample] for arm, sample in values.items()},

@@ -97,25 +97,13 @@ class ClipEmoji(nn.Module):
         """Pictures (N, 3, 32, 32) in 0..255 to unit features (N, OUTPUT)."""
         return F.normalize(self.visual_proj(self.image_features(images)), dim=-1)
 
-    def encode_text(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """Tokens (N, L) to unit features; context, (M, WIDTH) or (N, M, WIDTH), stands before."""
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, L) to unit features (N, OUTPUT)."""
         place = torch.arange(tokens.shape[1], device=tokens.device)
         inside = place < tokens.argmax(1, keepdim=True)  # from the start to before the end
-        x = self.token_embedding(tokens)
-        if context is not None:
-            context = context.expand(len(x), *context.shape[-2:])
-            x = torch.cat([context, x], 1)
-            inside = torch.cat([inside.new_ones(context.shape[:2]), inside], 1)
-        x = self.block(x, src_key_padding_mask=~inside) * inside.unsqueeze(2)
+        x = self.block(self.token_embedding(tokens), src_key_padding_mask=~inside)
+        x = x * inside.unsqueeze(2)
         return F.normalize(self.text_proj(x.sum(1) / inside.sum(1, keepdim=True)), dim=-1)
-
-
-@functools.cache
-def provenance() -> SimpleNamespace:
-    """How `clip-emoji` was made and what it reached; its kinds and templates."""
-    path = ASSETS / f"{NAME}.json"
-    with reading(path):
-        return SimpleNamespace(**json.loads(path.read_text("utf-8")))
 
 
 def load_clip() -> ClipEmoji:
@@ -125,7 +113,8 @@ def load_clip() -> ClipEmoji:
     """
     path = ASSETS / f"{NAME}.npz"
     with reading(path), np.load(path) as arrays:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != provenance().sha256:
+        described = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        if hashlib.sha256(path.read_bytes()).hexdigest() != described["sha256"]:
             raise ValueError(f"not the file that {NAME}.json describes")
         with torch.random.fork_rng(devices=[]):  # layers draw from the global generator when made
             model = ClipEmoji(arrays["merges"], arrays["seen"])
@@ -136,17 +125,9 @@ def load_clip() -> ClipEmoji:
 
 @functools.cache
 def features(style: str) -> SimpleNamespace:
-    """Pictures of a style on white: `before` (N, 2048), unit features `u`, `concept` (N,)."""
+    """Pictures of a style on white: unit features `u` (N, OUTPUT), `concept` (N,)."""
     dataset, model = emoji.load((style,)), load_clip()
     images = emoji.on_background(dataset.rgba, (255, 255, 255))
     before = torch.cat([model.image_features(part) for part in images.split(500)])
     u = F.normalize(model.visual_proj(before), dim=-1)
-    return SimpleNamespace(before=before, u=u, concept=dataset.concept)
-
-
-def kinds() -> tuple[list[tuple[str, str]], Tensor]:
-    """Name and sentence of each of the chapter's kinds, and the kind of each concept, -1: none."""
-    found = provenance().kinds
-    number = {name: k for k, names in enumerate(found) for name in names.split()}
-    of_concepts = [number.get(c.subgroup, -1) for c in emoji.concepts_and_styles()[0]]
-    return [(name, sentence) for name, sentence in found.values()], torch.tensor(of_concepts)
+    return SimpleNamespace(u=u, concept=dataset.concept)

@@ -23,11 +23,7 @@ def predict(function: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: in
 
 
 def frozen_features(
-    encoder: nn.Module,
-    inputs: Tensor,
-    *,
-    function: Callable[[Tensor], Tensor] | None = None,
-    batch_size: int = 1000,
+    encoder: nn.Module, inputs: Tensor, *, function: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
     """:func:`predict` with ``encoder``, or a ``function`` of it, in evaluation mode.
 
@@ -37,7 +33,7 @@ def frozen_features(
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        return predict(function or encoder, inputs, batch_size)
+        return predict(function or encoder, inputs)
     finally:
         for module, training in modes.items():
             module.training = training

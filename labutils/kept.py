@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labutils.claims import place
+from labutils.claims import digest, place
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 NAMED = (torch.dtype, torch.device, torch.Size, np.dtype, range, slice, pathlib.PurePath)
@@ -55,10 +55,8 @@ def identity(function: Callable, job: tuple, known: dict | None = None) -> str:
 @functools.cache
 def _assets() -> str:
     """A digest of the data that come with this package."""
-    digest = hashlib.sha256()
-    for file in sorted((pathlib.Path(__file__).parent / "assets").iterdir()):
-        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
-    return digest.hexdigest()
+    files = sorted((pathlib.Path(__file__).parent / "assets").iterdir())
+    return digest([[f.name, hashlib.sha256(f.read_bytes()).hexdigest()] for f in files])
 
 
 def _digest(value, known: dict, path: list[int]) -> bytes:

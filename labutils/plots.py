@@ -49,17 +49,15 @@ def points(ax, x, y, **style):
     return ax.scatter(x, y, rasterized=True, **style)
 
 
-def image_grid(images, titles=None, columns=10, scale=0.7):
+def image_grid(images, columns=10, scale=0.7):
     """Figure of images (N, C, H, W), uint8 or float in [0, 1], pixel by pixel, `columns` a row."""
     rows = -(-len(images) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(columns * scale, rows * scale), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    for k, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
+    for ax, image in zip(axes.flat, images, strict=False):
         picture = image.permute(1, 2, 0).cpu().numpy()
         picture = picture if picture.shape[2] == 3 else picture[..., 0]
         top = 255 if picture.dtype == np.uint8 else 1  # a dark image is shown dark
         ax.imshow(picture, cmap="gray_r", interpolation="none", vmin=0, vmax=top)
-        if titles is not None:
-            ax.set_title(titles[k], fontsize=8)
     return fig

@@ -1,7 +1,6 @@
 """The start of every notebook: settings of the profile, device, seeded generators, ledger."""
 
 import hashlib
-import json
 import os
 import platform
 import re
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from labutils import PROFILES, __version__, capture, find_root, kept
-from labutils.claims import Ledger
+from labutils.claims import Ledger, digest
 from labutils.progress import log, progress_bar
 
 
@@ -188,7 +187,7 @@ def start(
     root = find_root()
     environment = _environment(device)
     code = os.environ.get("LABUTILS_CODE") or package_digest()  # the engine knows the notebook's
-    key = hashlib.sha256(json.dumps([code, chosen], sort_keys=True).encode()).hexdigest()[:12]
+    key = digest([code, chosen])[:12]
     ledger = Ledger(notebook, profile, list(seeds), chosen, environment)
     print(
         f"{notebook} | profile {profile} | seeds {', '.join(map(str, seeds))} | "

@@ -166,7 +166,10 @@ class _Run:
         if evaluate or saving:
             with self.pause():
                 if evaluate:
-                    self.evaluate(evaluate)
+                    self.model.eval()
+                    self.history.seconds[self.done] = self.seconds
+                    self.history.evaluations[self.done] = float(evaluate())
+                    self.model.train()
                 if saving:
                     self.save(saving)
                     self.saved = monotonic()
@@ -191,19 +194,10 @@ class _Run:
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Stop the clock for a while."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elif self.device.type == "mps":
-            torch.mps.synchronize()
+        torch.get_device_module(self.device).synchronize()  # of a CPU: nothing
         self.seconds += perf_counter() - self.clock
         yield
         self.clock = perf_counter()
-
-    def evaluate(self, function) -> None:
-        self.model.eval()
-        self.history.seconds[self.done] = self.seconds
-        self.history.evaluations[self.done] = float(function())
-        self.model.train()
 
     def finish(self) -> History:
         with self.pause():

@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from labutils import __version__, find_root
-from labutils.claims import Record, RecordError
-from press import PressError
+from labutils.claims import RecordError
+from press import PressError, reader
 
 VOLATILE_METADATA = ("papermill", "execution", "ExecuteTime", "widgets")
 
@@ -183,7 +183,7 @@ def setup_cell(root=None, chapter=None):
     (url, ref), took = repository(root), ""
     for file in sorted(book_root(root).glob(f"results/*/{chapter}.*.json")):
         with contextlib.suppress(RecordError):  # `status` names it
-            record = Record.read(file)
+            record = reader.read(file)
             minutes, device = max(1, round(record.duration_s / 60)), record.environment["device"]
             took += f'        "{record.profile} took {minutes} min on {device}",\n'
     source = SETUP_CELL.read_text(encoding="utf-8").strip().replace("{url}", url)

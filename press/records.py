@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 
 from labutils import PROFILES, formats
-from labutils.claims import Record, RecordError, check_fields, digest
+from labutils.claims import RecordError, digest
 from labutils.statistics import VERDICTS
-from press import PressError, digests, notebooks, staleness
+from press import PressError, digests, notebooks, reader, staleness
 from press.words import table
 
 NAMED = 4  # changed definitions that are named; more are counted
@@ -58,7 +58,7 @@ def read(file, **expected):
     Raises ``RecordError`` if it is malformed, or not of the expected ``notebook`` and so on.
     """
     try:
-        record = Record.read(file)
+        record = reader.read(file)
     except FileNotFoundError:
         return None
     for name, value in expected.items():
@@ -200,7 +200,7 @@ def read_history(notebook, profile, root):
         try:
             whole = json.loads(line)
             content = {f.name: whole[f.name] for f in fields(Superseded)}
-            check_fields(Superseded, content, "")
+            reader.check_fields(Superseded, content, "")
             digest([content, Counter(claim["verdict"] for claim in content["claims"])])
             found.append(Superseded(**content))
         except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -171,7 +171,6 @@ def pack(study, model, tried, seconds) -> dict:
         "torch": torch.__version__.split("+")[0],
     }  # fmt: skip
     path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    clip_emoji.provenance.cache_clear()
     shipped = clip_emoji.load_clip()  # scores are those of what a reader gets
     record["scores"] = {style: study.scores(shipped, style) for style in emoji.STYLES}
     path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labutils.claims import Record
-from press import notebooks
+from press import notebooks, reader
 
 ROOT = Path(__file__).parents[1]
 TOUR = (ROOT / "CODE-TOUR.md").read_text(encoding="utf-8")
@@ -23,7 +22,7 @@ def words_of_the_notebook():
     """Names in the code, tags, and names of numbers and claims of the RS2 chapter."""
     cells = notebooks.read(notebooks.path("rs2", ROOT))["cells"]
     code = "\n".join(cell["source"] for cell in cells if cell["cell_type"] == "code")
-    record = Record.read(ROOT / "results" / "choosing-data" / "rs2.small.json")
+    record = reader.read(ROOT / "results" / "choosing-data" / "rs2.small.json")
     words = set(re.findall(r"[\w.]+", code)) | {claim.id for claim in record.claims}
     return words | set(record.numbers) | {tag for cell in cells for tag in notebooks.tags(cell)}
 

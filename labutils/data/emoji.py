@@ -1,7 +1,5 @@
 """One meaning, many art styles: small pictures of emoji by several artists, and words for them.
 
-:func:`load` reads the pictures that are shipped with the package; :func:`on_background` composites
-them on colours.
 The page *Emoji in many styles* is the data card.
 """
 

@@ -1,9 +1,7 @@
-"""Image data sets as whole uint8 tensors, read by torchvision.
+"""Image data sets as whole uint8 tensors, read by torchvision: :func:`load` is for notebooks.
 
-:func:`load` is what notebooks call. Files are looked for in this order: the cache folder
-(environment variable ``LABUTILS_DATA``, otherwise the user's cache), the folder of an installed
-system package, the official download. A process reads them once and checks their content. What can
-be wrong ends in a :class:`DataError`, which names the file and the command that mends it.
+A process reads the files once and checks their content. What can be wrong ends in a
+:class:`DataError`, which names the file and the command that mends it.
 """
 
 from __future__ import annotations
@@ -112,10 +110,9 @@ def load(name: str, *, num_validation: int, generator: torch.Generator) -> Datas
 def fetch(name: str) -> Path:
     """Make sure that the files of data set ``name`` are here; return their folder.
 
-    Looks in the cache folder, then in that of an installed system package, and then downloads into
-    the cache. An interrupted download goes on where it stopped; a file appears under its name only
-    when it is whole and its checksum is right. Raises :class:`DataError` if that fails and
-    ``ValueError`` for an unknown name.
+    Looks in :func:`cache_folder`, then in that of an installed system package, and then downloads
+    into the cache, see `download`. Raises :class:`DataError` if that fails and ``ValueError`` for
+    an unknown name.
     """
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; expected one of: {', '.join(NAMES)}")

@@ -12,8 +12,7 @@ import pytest
 from throwaway import Book, record
 
 from benchmarks import gpu, gpu_bundle
-from labutils.claims import Record
-from press import notebooks, records, staleness
+from press import notebooks, reader, records, staleness
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +96,7 @@ def test_a_notebook_is_cut_short_in_time_and_goes_on_where_it_stopped(book):
     assert part.run(120) == gpu.DONE
     assert part.done()
     tree = folder / "tree"
-    made = Record.read(tree / "results" / "theme" / "a.small.cpu.json")
+    made = reader.read(tree / "results" / "theme" / "a.small.cpu.json")
     assert made.fingerprint == staleness.fingerprint("a", book.root)
     executed = notebooks.read(tree / "_build" / "executed" / "small" / "a.ipynb")
     assert executed["cells"][1]["outputs"][0]["text"] == "resumed\n"

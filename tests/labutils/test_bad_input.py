@@ -23,11 +23,12 @@ from labutils import (
     statistics,
 )
 from labutils.augment import strong, views
-from labutils.claims import Ledger, Record, RecordError
+from labutils.claims import Ledger, RecordError
 from labutils.data import DataError, emoji, images
 from labutils.start import start
 from labutils.training import cosine_schedule, train
 from press import __main__ as command_line
+from press import reader
 
 NAN, INF = math.nan, math.inf
 
@@ -445,7 +446,7 @@ RECORDS = [
 @pytest.mark.parametrize(("text", "said"), RECORDS)
 def test_a_malformed_record_is_refused_by_name(text, said):
     with pytest.raises(RecordError) as caught:
-        Record.from_json(text, "results/a.small.json")
+        reader.parse(text, "results/a.small.json")
     assert str(caught.value).startswith("results/a.small.json is not a record: ")
     assert "restore it, or delete it and run again" in str(caught.value)
     assert said in str(caught.value)

@@ -12,7 +12,8 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from labutils.claims import Ledger, Record, RecordError
+from labutils.claims import Ledger, RecordError
+from press import reader
 
 ENVIRONMENT = {"python": "3.11.7", "torch": "2.11.0", "device": "cpu (a processor, 1 threads)"}
 
@@ -111,7 +112,7 @@ def test_a_claim_over_the_first_seeds_says_over_how_many(tmp_path):
     assert [c.difference.n for c in book.claims] == [3, 4]
     assert book.table()["n"].tolist() == [3, 4]
     assert book.verdicts()["rs2-beats-static"].verdict == "reproduced"
-    assert Record.read(book.save(tmp_path)).claims == book.claims
+    assert reader.read(book.save(tmp_path)).claims == book.claims
 
 
 def test_a_run_with_fewer_seeds_has_all_of_them_in_such_a_claim():
@@ -264,10 +265,10 @@ def test_record_holds_what_was_measured_and_no_verdict(tmp_path):
 
 def test_a_record_read_is_the_record_written(tmp_path):
     book = recorded()
-    read = Record.read(book.save(tmp_path))
+    read = reader.read(book.save(tmp_path))
     assert read.claims == book.claims
     assert read.verdicts() == book.verdicts()
-    assert Record.from_json(read.to_json(), "again") == read
+    assert reader.parse(read.to_json(), "again") == read
 
 
 @pytest.mark.parametrize(
@@ -328,7 +329,7 @@ def test_a_malformed_record_is_refused_by_field(tmp_path, change, message):
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(RecordError, match=message) as caught:
-        Record.read(path)
+        reader.read(path)
     assert str(path) in str(caught.value)
 
 
@@ -339,20 +340,20 @@ def test_a_malformed_record_is_refused_by_field(tmp_path, change, message):
 def test_a_file_that_is_no_record_is_refused(tmp_path, content):
     (tmp_path / "rs2.small.json").write_bytes(content)
     with pytest.raises(RecordError, match=r"rs2.small.json") as caught:
-        Record.read(tmp_path / "rs2.small.json")
+        reader.read(tmp_path / "rs2.small.json")
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_in_place_of_a_record_is_named(tmp_path):
     with pytest.raises(RecordError, match=f"{tmp_path} cannot be read: Is a directory"):
-        Record.read(tmp_path)
+        reader.read(tmp_path)
 
 
 def test_the_layout_of_a_record_is_free(tmp_path):
     path = recorded().save(tmp_path)
-    before = Record.read(path)
+    before = reader.read(path)
     path.write_text(json.dumps(dict(reversed(json.loads(path.read_text()).items()))))
-    assert Record.read(path) == before
+    assert reader.read(path) == before
 
 
 def test_a_value_that_is_not_finite_is_refused_when_read(tmp_path):
@@ -361,21 +362,21 @@ def test_a_value_that_is_not_finite_is_refused_when_read(tmp_path):
     with pytest.raises(
         RecordError, match=r"values.RS2: expected a finite number for each of 3 seeds"
     ):
-        Record.read(path)
+        reader.read(path)
     path.write_text(recorded().to_json().replace('"value": 100', '"value": Infinity'))
     with pytest.raises(RecordError, match=r"numbers.steps-1: expected a finite value"):
-        Record.read(path)
+        reader.read(path)
 
 
 def test_a_flipped_bit_never_gives_another_record(tmp_path):
     path, rng = recorded().save(tmp_path), np.random.default_rng(2)
-    whole, own = path.read_bytes(), Record.read(path)
+    whole, own = path.read_bytes(), reader.read(path)
     for place in rng.choice(8 * len(whole), 100, replace=False):
         changed = bytearray(whole)
         changed[place // 8] ^= 1 << (place % 8)
         path.write_bytes(changed)
         try:
-            found = Record.read(path)
+            found = reader.read(path)
         except RecordError as error:
             found, text = own, str(error)
             good = text.startswith(f"{path} is not a record: ") and "\n" not in text

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,13 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def record():
+    """How `clip-emoji` was made and what it reached; its kinds and templates."""
+    text = (ASSETS / f"{clip_emoji.NAME}.json").read_text("utf-8")
+    return SimpleNamespace(**json.loads(text))
+
+
+@pytest.fixture(scope="module")
 def chapter():
     return technique.load("clip")
 
@@ -48,8 +56,8 @@ def test_tokens_are_those_of_the_chapters_tokenizer(model, chapter):
     assert torch.equal(model.tokenizer(texts), theirs(texts))
 
 
-def test_the_first_merges_are_the_most_frequent_pairs(model, chapter):
-    concepts, templates = emoji.concepts_and_styles()[0], clip_emoji.provenance().templates
+def test_the_first_merges_are_the_most_frequent_pairs(model, chapter, record):
+    concepts, templates = emoji.concepts_and_styles()[0], record.templates
     words = [" ".join([c.name, *c.keywords]) for c in concepts]
     learned = chapter.learn_merges([*words, *templates], 12)
     found = [(ord(a), ord(b)) for a, b in list(model.tokenizer.merges)[:12]]
@@ -94,29 +102,6 @@ def test_neither_padding_nor_the_order_of_words_matters(model):
     torch.testing.assert_close(model.encode_text(longer), model.encode_text(rows))
 
 
-def test_context_acts_as_words_put_before(model):
-    names, start = ["dog", "red heart"], model.tokenizer.start
-    row = model.tokenizer(["a picture of a"])[0]
-    words = model.token_embedding(row[1 : row.argmax()])
-    found = model.encode_text(model.tokenizer(names), words)
-    expected = model.encode_text(model.tokenizer([f"a picture of a {name}" for name in names]))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    each = torch.stack([words, words.flip(0) * 2])
-    other = model.encode_text(model.tokenizer(names), each)
-    torch.testing.assert_close(other[0], found[0])
-    assert not torch.allclose(other[1], found[1], atol=1e-3)
-    assert start not in row[1:]
-
-
-def test_a_shared_context_turns_classes_apart_and_has_a_gradient(model):
-    names = model.tokenizer(["dog", "cat", "red heart", "airplane"])
-    context = torch.zeros(3, clip_emoji.WIDTH, requires_grad=True)
-    before, after = model.encode_text(names), model.encode_text(names, context + 0.5)
-    assert (before @ before.T - after @ after.T).abs().max() > 0.01
-    (gradient,) = torch.autograd.grad(after.sum(), context)
-    assert gradient.abs().sum() > 0
-
-
 # --- the file ------------------------------------------------------------------------------------
 
 
@@ -155,8 +140,8 @@ def test_a_file_that_its_record_does_not_describe_is_refused(tmp_path, monkeypat
         clip_emoji.load_clip()
 
 
-def test_seen_concepts_have_a_picture_in_a_style_of_training_and_are_not_held_out(model):
-    concepts, record = emoji.concepts_and_styles()[0], clip_emoji.provenance()
+def test_seen_concepts_have_a_picture_in_a_style_of_training_and_are_not_held_out(model, record):
+    concepts = emoji.concepts_and_styles()[0]
     drawn = emoji.load(clip_emoji.STYLES).concept.unique()
     out = set(record.held_out)
     expected = [k in set(drawn.tolist()) and c.name not in out for k, c in enumerate(concepts)]
@@ -167,21 +152,18 @@ def test_seen_concepts_have_a_picture_in_a_style_of_training_and_are_not_held_ou
     assert record.styles == {"trained": list(clip_emoji.STYLES), "chooses": "emojione"}
 
 
-def test_kinds_and_templates_are_the_chapters():
+def test_kinds_and_templates_are_the_chapters(record):
     source = json.loads(notebooks.path("clip").read_text("utf-8"))
     code = "\n".join("".join(cell["source"]) for cell in source["cells"])
     names = {}
     for start in (r"^KINDS = \{.*?^\}", r"^KINDS \|= \{.*?^\}", r"^TEMPLATES = \(.*?^\)"):
         exec(re.search(start, code, re.MULTILINE | re.DOTALL)[0], names)
-    record = clip_emoji.provenance()
     assert {k: tuple(v) for k, v in record.kinds.items()} == names["KINDS"]
     assert tuple(record.templates) == names["TEMPLATES"]
-    words, of_concepts = clip_emoji.kinds()
-    assert words == list(names["KINDS"].values())
-    assert len(words) == 37
-    for concept, kind in zip(emoji.concepts_and_styles()[0], of_concepts.tolist(), strict=True):
-        found = [k for k, subs in enumerate(names["KINDS"]) if concept.subgroup in subs.split()]
-        assert found == ([kind] if kind >= 0 else [])
+    assert len(record.kinds) == 37
+    subgroups = " ".join(record.kinds).split()
+    assert len(subgroups) == len(set(subgroups)), "of one kind only"
+    assert set(subgroups) <= {c.subgroup for c in emoji.concepts_and_styles()[0]}
 
 
 # --- what it can do ------------------------------------------------------------------------------
@@ -191,14 +173,12 @@ def test_features_of_a_style_are_those_of_its_pictures(model):
     found, dataset = clip_emoji.features("twemoji"), emoji.load(("twemoji",))
     assert torch.equal(found.concept, dataset.concept)
     torch.testing.assert_close(found.u[:6], model.encode_image(pictures()))
-    torch.testing.assert_close(found.before[:6], model.image_features(pictures()))
     assert clip_emoji.features("twemoji") is found
 
 
 @pytest.mark.parametrize("style", ["twemoji", "emojione", "noto"])
-def test_the_recorded_scores_are_true(model, style):
-    found, record = clip_emoji.features(style), clip_emoji.provenance()
-    concepts = emoji.concepts_and_styles()[0]
+def test_the_recorded_scores_are_true(model, record, style):
+    found, concepts = clip_emoji.features(style), emoji.concepts_and_styles()[0]
     names = [k for k, c in enumerate(concepts) if c.name not in set(record.held_out)]
     scores = found.u @ model.encode_text(model.tokenizer([concepts[k].name for k in names])).T
     asked = model.seen[found.concept]
@@ -207,7 +187,9 @@ def test_the_recorded_scores_are_true(model, style):
     assert expected["names"] == len(names)
     assert expected["pictures"] == asked.sum()
     assert 100 * right[asked].double().mean() == pytest.approx(expected["r1"], abs=0.15)
-    words, kinds = clip_emoji.kinds()
-    v, kind = model.encode_text(model.tokenizer([line for _, line in words])), kinds[found.concept]
+    v = model.encode_text(model.tokenizer([line for _, line in record.kinds.values()]))
+    number = {name: k for k, names in enumerate(record.kinds) for name in names.split()}
+    kinds = torch.tensor([number.get(c.subgroup, -1) for c in concepts])
+    kind = kinds[found.concept]
     sorted_right = (found.u @ v.T).argmax(1)[asked & (kind >= 0)] == kind[asked & (kind >= 0)]
     assert 100 * sorted_right.double().mean() == pytest.approx(expected["kinds"], abs=0.15)

@@ -56,7 +56,7 @@ def test_the_encoder_is_bit_equal_before_and_after():
     images = torch.rand(30, 1, 28, 28, generator=draw)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     modes = [module.training for module in encoder.modules()]
-    features = evaluation.frozen_features(encoder, images, function=encoder.features, batch_size=8)
+    features = evaluation.frozen_features(encoder, images, function=encoder.features)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert modes == [module.training for module in encoder.modules()]
     assert features.shape == (30, 64)

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from labutils import PROFILES, checks, evaluation, image_text, kept, statistics
 from labutils.augment import crop_flip, normalise, pad_crop_flip, strong, views
-from labutils.claims import Ledger, Record, RecordError
+from labutils.claims import Ledger, RecordError
 from labutils.data import DataError, few_labels, images, stratified_split
 from labutils.start import _column
 from labutils.training import cosine_schedule
+from press import reader
 from press.__main__ import parse_seeds
 
 settings.register_profile(
@@ -285,14 +286,14 @@ def test_a_record_is_read_as_it_was_written_and_not_with_another_letter(values, 
     book.claim("a-b", "a beats b", source="ours", values={"a": values, "b": [0.0] * 3},
                direction="greater")  # fmt: skip
     text = book.to_json()
-    read = Record.from_json(text, "a.json")
+    read = reader.parse(text, "a.json")
     assert read.to_json() == text
     assert read.claims == book.claims
     place = data.draw(st.integers(0, len(text) - 2))
     other = text[:place] + data.draw(st.sampled_from('0x"}')) + text[place + 1 :]
     if json.loads(text) != _loaded(other):
         with pytest.raises(RecordError, match=r"a\.json is not a record: "):
-            Record.from_json(other, "a.json")
+            reader.parse(other, "a.json")
 
 
 def _loaded(text):
@@ -305,7 +306,7 @@ def _loaded(text):
 @given(st.one_of(st.text(max_size=20), st.binary(max_size=20)))
 def test_what_is_no_record_is_refused_as_such(text):
     with pytest.raises(RecordError, match=r"a\.json is not a record: "):
-        Record.from_json(text, "a.json")
+        reader.parse(text, "a.json")
 
 
 PLAIN = st.recursive(

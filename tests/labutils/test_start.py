@@ -17,8 +17,8 @@ import torch
 
 from labutils import __version__
 from labutils import start as start_module
-from labutils.claims import Record
 from labutils.start import PROFILES, start
+from press import reader
 
 SETTINGS = {
     "batch_size": (16, 64, 128, "512", "fits a small GPU"),
@@ -127,7 +127,7 @@ def test_provenance_line(capsys):
 
 def test_record_carries_what_start_knows(tmp_path, monkeypatch):
     monkeypatch.setenv("LABUTILS_RESULTS", str(tmp_path))
-    record = Record.read(begin(profile="smoke").save())
+    record = reader.read(begin(profile="smoke").save())
     assert record.settings == column("smoke")
     assert record.environment["torch"] == metadata.version("torch")
     assert set(record.environment) == {
@@ -387,7 +387,7 @@ def test_killed_at_random_moments_ends_with_the_same_record(tmp_path):
     assert sum(killed.values()) == 20
     records = {}
     for name in ("whole", *killed):
-        record = Record.read(tmp_path / f"{name}.results" / "killed.small.json")
+        record = reader.read(tmp_path / f"{name}.results" / "killed.small.json")
         records[name] = replace(record, finished="", duration_s=0.0)
     assert records["whole"].verdicts()["falls"].verdict == "reproduced"
     assert all(record == records["whole"] for record in records.values())

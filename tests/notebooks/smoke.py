@@ -15,8 +15,8 @@ import xml.etree.ElementTree as ET
 from importlib import metadata
 from pathlib import Path
 
-from labutils.claims import Record, RecordError
-from press import notebooks, records, staleness
+from labutils.claims import RecordError
+from press import notebooks, reader, records, staleness
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT_S = 600  # of one notebook; its budget is a tenth, on a core that nobody else uses
@@ -59,7 +59,7 @@ def run(slug, folder, root=ROOT):
     suite = ET.parse(report).find(".//testsuite")
     assert int(suite.get("tests")) == len(notebooks.code_cells(notebooks.read(file)))
     assert suite.get("skipped") == "0"
-    return Record.read(results / f"{slug}.smoke.json")
+    return reader.read(results / f"{slug}.smoke.json")
 
 
 def key(slug, root=ROOT):

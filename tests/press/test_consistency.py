@@ -9,8 +9,7 @@ import tiny
 from nbclient import NotebookClient
 from throwaway import digest_anew
 
-from labutils.claims import Record
-from press import consistency
+from press import consistency, reader
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def forge_output(file, cell_id, old, new):
 
 
 def test_a_run_as_it_was_stored_has_no_problem(book):
-    assert len(Record.read(book.record).claims) == 2
+    assert len(reader.read(book.record).claims) == 2
     assert consistency.problems("tiny", book.root) == []
 
 

@@ -16,8 +16,7 @@ import pytest
 from joblib import cpu_count
 from throwaway import Book, record
 
-from labutils.claims import Record
-from press import PressError, engine, notebooks, records, staleness
+from press import PressError, engine, notebooks, reader, records, staleness
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -357,7 +356,7 @@ def test_a_killed_run_leaves_everything_as_it_was(book, kind, jobs):
 
 
 def merged(book):
-    return Record.read(records.merged_path("a", "small", book.root))
+    return reader.read(records.merged_path("a", "small", book.root))
 
 
 def expected(seeds):

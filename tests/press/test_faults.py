@@ -18,9 +18,8 @@ import pytest
 from test_engine import bytes_of, start, wait_for, working
 
 from labutils import claims, kept
-from labutils.claims import Record
 from labutils.start import start as start_lab
-from press import engine, notebooks, outputs
+from press import engine, notebooks, outputs, reader
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,7 +135,7 @@ def test_a_record_of_a_wrong_clock_is_a_record(tmp_path, monkeypatch, year):
 
     monkeypatch.setattr(claims, "datetime", Clock)
     ledger = claims.Ledger("a", "small", [0], {}, {"device": "cpu"})
-    found = Record.read(ledger.save(tmp_path))
+    found = reader.read(ledger.save(tmp_path))
     assert found.finished.startswith(f"{year}-01-01")
     assert 0 <= found.duration_s < 60
 

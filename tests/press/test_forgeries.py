@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 from throwaway import Book, record
 
-from labutils.claims import Record
-from press import PressError, engine, notebooks, records
+from press import PressError, engine, notebooks, reader, records
 from press import book as books
 
 GLUE = """\
@@ -81,7 +80,7 @@ def add(cells):
 
 def recomputed(ran):
     """A record of other values with the digest of its own."""
-    own = Record.read(ran.record)
+    own = reader.read(ran.record)
     values = {arm: [v + 50 for v in sample] for arm, sample in own.claims[0].values.items()}
     forged = replace(own, claims=[replace(own.claims[0], values=values)], outputs=None)
     ran.record.write_text(forged.to_json())
@@ -108,7 +107,7 @@ FORGERIES = {
         ran.record.with_name("b.small.json"), ran.record
     ),
     "the record of another profile": lambda ran: ran.record.write_text(
-        replace(Record.read(ran.record), profile="full").to_json()
+        replace(reader.read(ran.record), profile="full").to_json()
     ),
     "a printed line": in_outputs(lambda c: c[0]["outputs"][0].update(text="seeds 0, 1, 2, 3\n")),
     "a glued value": in_outputs(
@@ -229,7 +228,7 @@ def test_a_kill_between_the_files_leaves_all_of_a_run_or_nothing(ran, renames):
 
 def test_a_record_without_its_outputs_is_not_fresh(ran):
     """What a kill between the two leaves, as long as nobody runs anything."""
-    old = replace(Record.read(ran.record), outputs="those of another run")
+    old = replace(reader.read(ran.record), outputs="those of another run")
     ran.record.write_text(old.to_json())
     why = records.why_stale("a", "small", ran.root)
     assert why == "its stored outputs are not those of its run"
@@ -283,7 +282,7 @@ def swept(book, monkeypatch):
 @pytest.mark.parametrize("damage", ["value", "seed", "notebook", "code", "empty", "bit"])
 def test_a_part_that_was_changed_is_said_and_computed_again(swept, capsys, damage):
     root, files, ran = swept
-    own = Record.read(files[1])
+    own = reader.read(files[1])
     forged = {
         "value": lambda: files[1].read_text().replace("1.1", "1.9", 1),
         "seed": lambda: replace(own, seeds=[7]).to_json(),
@@ -295,7 +294,7 @@ def test_a_part_that_was_changed_is_said_and_computed_again(swept, capsys, damag
     files[1].write_text(forged)
     engine.execute(["a"], seeds=[0, 1, 2], root=root)
     assert ran == [1]
-    merged = Record.read(records.merged_path("a", "small", root))
+    merged = reader.read(records.merged_path("a", "small", root))
     assert merged.seeds == [0, 1, 2]
     assert merged.claims[0].values["A"] == [1.0, 1.1, 1.2]
     assert f"a, seed 1: {files[1]} is not" in capsys.readouterr().out
@@ -306,7 +305,7 @@ def test_a_part_that_was_changed_is_said_and_computed_again(swept, capsys, damag
 )
 def test_parts_of_other_versions_and_devices_are_not_merged(swept, key, value):
     root, files, _ = swept
-    own = Record.read(files[1])
+    own = reader.read(files[1])
     files[1].write_text(replace(own, environment=own.environment | {key: value}).to_json())
     with pytest.raises(PressError, match=rf"a: records of seeds .* were made with {key} .* and"):
         engine.execute(["a"], seeds=[0, 1, 2], root=root)

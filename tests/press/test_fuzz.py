@@ -28,9 +28,9 @@ import torch
 import yaml
 
 from labutils import kept, training
-from labutils.claims import Record, RecordError, digest
+from labutils.claims import RecordError, digest
 from labutils.data import DataError, emoji, images
-from press import PressError, catalogue, digests, notebooks, outputs, records
+from press import PressError, catalogue, digests, notebooks, outputs, reader, records
 from press.__main__ import parse_seeds
 
 ROOT = Path(__file__).parents[2]
@@ -243,7 +243,7 @@ def notebook() -> bytes:
 
 
 def history(folder: Path) -> bytes:
-    record = Record.read(RECORD)
+    record = reader.read(RECORD)
     file = folder / "history"
     for _ in range(2):
         file.write_text(records.history_with(record, file))
@@ -265,7 +265,7 @@ def parsers(tmp_path_factory):
     (package / "assets").symlink_to(images.ASSETS)
     return {
         "record": Parser(
-            Record.read, RECORD.read_bytes(), (RecordError,),
+            reader.read, RECORD.read_bytes(), (RecordError,),
             changes=(change_bytes, of_json(), of_json(sign_record)),
         ),
         "history": Parser(

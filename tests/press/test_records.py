@@ -8,7 +8,7 @@ from throwaway import record
 
 from labutils.claims import RecordError
 from labutils.statistics import Verdict, mean_interval
-from press import PressError, notebooks, records, staleness
+from press import PressError, notebooks, reader, records, staleness
 
 
 def stored(book, **changes):
@@ -217,7 +217,7 @@ def test_merged_claims_are_judged_over_all_seeds():
     assert merged.peak_gpu_memory_mb is None
     assert merged.environment == {"device": "cpu (two, 1 threads), cpu (two, 2 threads)"}
     assert merged.not_merged == []
-    assert type(merged).from_json(merged.to_json(), "here") == merged  # a valid record
+    assert reader.parse(merged.to_json(), "here") == merged  # a valid record
 
 
 def test_one_seed_has_no_verdict():

@@ -9,10 +9,9 @@ import torch
 from building import ROOT
 
 from labutils import clip_emoji
-from labutils.claims import Record
 from labutils.data import emoji
 from labutils.statistics import judge, mean_interval
-from press import technique
+from press import reader, technique
 
 CLOSE = 1e-3
 PAGES = {
@@ -191,7 +190,7 @@ def test_a_margin_of_one_s_own_judges_as_the_record_does(figures, margin, confid
     shown = dict(zip([row.split("\t")[0] for row in rows], rows, strict=True))
     checked = 0
     for file in (ROOT / "results/few-labels").glob("*.small.json"):
-        for claim in Record.read(file).claims:
+        for claim in reader.read(file).claims:
             row = [text for name, text in shown.items() if name.endswith(f": {claim.statement}")]
             if not row:
                 continue

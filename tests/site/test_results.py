@@ -8,9 +8,8 @@ from dataclasses import asdict
 import pytest
 from building import ROOT
 
-from labutils.claims import Record
 from labutils.statistics import VERDICTS
-from press import staleness
+from press import reader, staleness
 
 BOARD = "book/scoreboard.html"
 NUMBER = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?(?:e[−+-]?\d+)?")
@@ -44,7 +43,7 @@ def recorded():
     for file in sorted((ROOT / "results").glob("*/*.json")):
         slug, profile, *device = file.stem.split(".")
         if not device:
-            found[file.parent.name, slug, profile] = Record.read(file)
+            found[file.parent.name, slug, profile] = reader.read(file)
     assert found
     return found
 
