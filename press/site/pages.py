@@ -39,9 +39,9 @@ def add_page_facts(app, pagename, templatename, context, doctree):
         notebook=notebook, first=pagename == app.config.root_doc, url=context.get("pageurl"),
         base=app.config.html_baseurl, version=__version__, author=app.config.author,
     )  # fmt: skip
-    context["body"] += own.get_template("provenance.html").render(
-        version=version(root), run=records.shown(root, pagename), notebook=notebook
-    )
+    facts = {"version": version(root), "run": records.shown(root, pagename), "notebook": notebook}
+    numbers = context["body"].replace('"pasted-text">-', '"pasted-text">\N{MINUS SIGN}')
+    context["body"] = numbers + own.get_template("provenance.html").render(**facts)
 
 
 def description(doctree):

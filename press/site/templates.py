@@ -42,8 +42,8 @@ def sentence(text):
 
 
 def words(text):
-    """Escaped text with a space before % that does not break."""
-    return Markup(escape(text).replace(" %", "\N{NO-BREAK SPACE}%"))
+    """Escaped text with a space before % that does not break, and with signs that are minus."""
+    return Markup(re.sub(r"(?<!\w)-(?=\d)", "−", escape(text)).replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 class TemplateDirective(SphinxDirective):

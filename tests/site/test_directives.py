@@ -11,6 +11,7 @@ from building import build, copy_book
 from labutils.claims import Claim, Record
 from press import notebooks, records, staleness
 from press.site import records as runs
+from press.site import templates
 
 CHAPTER, LAB = "rs2", "datm"
 CATALOGUE = """\
@@ -274,3 +275,9 @@ def test_a_record_that_was_touched_is_stale_and_a_malformed_one_is_left_out(smal
     path.write_text("{", "utf-8")
     assert seen() == []
     assert len(records.malformed(root)) == 3
+
+
+def test_numbers_below_zero_have_a_minus_sign():
+    assert (
+        templates.words("zero-shot by -2.6 %, of CIFAR-10") == "zero-shot by −2.6\xa0%, of CIFAR-10"
+    )

@@ -114,6 +114,17 @@ def test_every_chapter_has_a_card_and_all_fit_on_one_screen(at):
         assert shown == paper.learned.format_map({n: v["value"] for n, v in values.items()})
 
 
+@pytest.mark.parametrize(("width", "rows"), [(800, [3, 2]), (1300, [3, 2]), (1400, [5])])
+def test_no_card_stands_alone_in_a_row(browser, address, width, rows):
+    page = browser.new_page(viewport={**CARDS, "width": width})
+    page.goto(f"{address}/book/index.html")
+    tops = page.locator("li.chapter-card").evaluate_all(
+        "cards => cards.map(c => Math.round(c.getBoundingClientRect().top))"
+    )
+    page.close()
+    assert list(Counter(tops).values()) == rows
+
+
 def test_first_screen_says_for_whom_and_where_to_begin(at):
     page = at("book/index")
     assert "know PyTorch and have trained a classifier" in page.locator("article").inner_text()

@@ -280,3 +280,13 @@ def test_own_claims_are_never_red(at, themes):
             seen += 1
             assert badge.evaluate(colour) != red
     assert seen
+
+
+def test_glued_numbers_below_zero_have_a_minus_sign(site):
+    glued = [
+        number
+        for page in site.glob("notebooks/**/*.html")
+        for number in re.findall(r'"pasted-text">([^<]*)', page.read_text("utf-8"))
+    ]
+    assert [n for n in glued if n.startswith("−")]
+    assert not [n for n in glued if n.startswith("-")]

@@ -35,7 +35,7 @@ def settings(**changes):
     s.main_pairs, s.supervised_pairs, s.short_pairs, s.scale_pairs = 256, 128, 96, 224
     s.copies_pairs, s.tuning_pairs, s.line_pairs = 64, 192, [32, 64]
     s.rates, s.strengths, s.scales, s.batches = [1e-3, 2e-3], [0.01, 0.1], [10.0, 25.0], [32, 64]
-    s.main_widths = [4, 8, 12]
+    s.main_widths, s.unseen_share = [4, 8, 12], 0.04
     s.variants, s.draws, s.shots, s.shares = 4, 2, [1, 3], [0.25, 0.5, 1.0]
     vars(s).update(changes)
     return s
