@@ -105,6 +105,7 @@ def on_some(images: Tensor, mask: Tensor, function: Callable[..., Tensor], *valu
 
     A function that changes images in place leaves those alone whose values say so.
     """
+    chosen = None
     if selects(images):
         chosen = mask.nonzero()[:, 0]
         if len(chosen) <= 0.7 * len(images):  # else to pick them out costs more than it saves
@@ -113,5 +114,9 @@ def on_some(images: Tensor, mask: Tensor, function: Callable[..., Tensor], *valu
                 images.index_copy_(0, chosen, new)
             return
     new = function(images, *values)
-    if new is not images:
+    if new is images:
+        return
+    if chosen is not None and len(chosen) == len(images):
+        images.copy_(new)
+    else:
         torch.where(per_image(mask), new, images, out=images)
