@@ -22,7 +22,7 @@ from labutils.augment.weak import constant, on_some, per_image, uniform
 
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green, blue, as in torchvision
 
-_CPU_CHUNK = 3 << 16  # pixels that are worked on together: what a core's cache can hold
+_CPU_CHUNK = 1 << 18  # values that are worked on together: what a core's cache can hold
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,17 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
 
     views = torch.empty(images.shape, device=device)
     size = max(1, _CPU_CHUNK // (channels * height * width) if device.type == "cpu" else n)
-    for start in range(0, n, size):
-        part = slice(start, start + size)
-        view = _crop(images, start, flipped[part], *boxes[:, part])
-        if recipe.jitter_probability and recipe.strength:
-            _jitter(view, turns[:, part], change[3, part])
-        if channels == 3 and recipe.grey_probability:
-            on_some(view, grey_ones[part], lambda chosen: grey(chosen).expand_as(chosen))
-        if recipe.blur_probability:
-            on_some(view, blurred[part], partial(gaussian_blur, reach=reach), sigma[part])
-        views.index_copy_(0, order[part], view)
+    with torch.autocast(device.type, enabled=False):  # products of matrices would be rounded
+        for start in range(0, n, size):
+            part = slice(start, start + size)
+            view = _crop(images, start, flipped[part], *boxes[:, part])
+            if recipe.jitter_probability and recipe.strength:
+                _jitter(view, turns[:, part], change[3, part])
+            if channels == 3 and recipe.grey_probability:
+                on_some(view, grey_ones[part], lambda chosen: grey(chosen).expand_as(chosen))
+            if recipe.blur_probability:
+                on_some(view, blurred[part], partial(gaussian_blur, reach=reach), sigma[part])
+            views.index_copy_(0, order[part], view)
     return views
 
 
@@ -182,9 +183,8 @@ def _crop(images, first, flipped, top, left, height, width) -> Tensor:
     if images.shape[1] == 1:
         views = _resample_rows(images, rows)
         return _resample_rows(views.transpose(2, 3), columns).transpose(2, 3).contiguous()
-    with torch.autocast(images.device.type, enabled=False):
-        wide = torch.bmm(images.flatten(1, 2), _shares(columns, images.shape[3]).mT)
-        return _shares(rows, images.shape[2])[:, None] @ wide.view(images.shape)
+    wide = torch.bmm(images.flatten(1, 2), _shares(columns, images.shape[3]).mT)
+    return _shares(rows, images.shape[2])[:, None] @ wide.view(images.shape)
 
 
 def _stretch(size: int, start: Tensor, length: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ def _stretch(size: int, start: Tensor, length: Tensor) -> Tensor:
 def _shares(place: Tensor, size: int) -> Tensor:
     """How much of every row of the image is in each new row, (N, new, size)."""
     rows = torch.arange(size, device=place.device)
-    return (place[:, :, None] - rows).abs_().neg_().add_(1).relu_()
+    return (1 - (place[:, :, None] - rows).abs_()).relu_()
 
 
 def _resample_rows(images: Tensor, place: Tensor) -> Tensor:
@@ -219,11 +219,11 @@ def _resample_rows(images: Tensor, place: Tensor) -> Tensor:
 
 
 def _turns(change: Tensor, turn: Tensor, colour: bool) -> Tensor:
-    """(T, N, 2 or 10): at every turn, what the pixels and the mean grey are multiplied with.
+    """(T, N, 2 or 4, 3): at every turn, what pixels and means of channels are multiplied with.
 
     change (4, N): factor - 1 of brightness, contrast and saturation, and the shift of the hue.
     turn (4, N): which of the four comes first, second and so on; the hue changes between the third
-    and the fourth of six turns. The pixels' factor is a matrix in colour. Without colour,
+    and the fourth of six turns. In colour, three rows are a matrix for the pixels. Without,
     brightness and contrast have two turns.
     """
     if colour:
@@ -238,12 +238,12 @@ def _turns(change: Tensor, turn: Tensor, colour: bool) -> Tensor:
     same = constant((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), change.device)
     pale = constant(GREY_WEIGHTS * 3, change.device)
     matrix = torch.addcmul(factor[..., None] * same, changes[:, 2, :, None], pale, value=-1)
-    return torch.cat([matrix, -changes[:, 1, :, None]], 2)
+    return torch.cat([matrix, -changes[:, 1, :, None] * pale[:3]], 2).unflatten(2, (4, 3))
 
 
 def _jitter(images: Tensor, turns: Tensor, hue: Tensor) -> Tensor:
     """Colour jitter in place, as `_turns` says; hue (N,): by how much it changes."""
-    acts = turns[..., 0] != 1
+    acts = turns.flatten(2)[..., 0] != 1
     for k, values in enumerate(turns):
         if k == 3:
             on_some(images, hue != 0, _shift_hue, hue)
@@ -253,14 +253,14 @@ def _jitter(images: Tensor, turns: Tensor, hue: Tensor) -> Tensor:
 
 def _blend(images: Tensor, values: Tensor) -> Tensor:
     """In place: pixels times a factor or matrix, plus a share of the mean grey, in 0..1."""
-    share = values[:, -1:, None]
     if images.shape[1] != 3:
-        added = share[..., None] * images.mean((1, 2, 3), keepdim=True)
+        added = per_image(values[:, 1]) * images.mean((1, 2, 3), keepdim=True)
         return torch.addcmul(added, images, per_image(values[:, 0]), out=images).clamp_(0, 1)
-    pixels, matrix = images.flatten(2), values[:, :9].unflatten(1, (3, 3))
-    weights = constant(GREY_WEIGHTS, images.device).view(3, 1)
-    added = share * (pixels.mean(2, keepdim=True) * weights).sum(1, keepdim=True)
-    return torch.clamp(torch.baddbmm(added, matrix, pixels).view_as(images), 0, 1, out=images)
+    pixels = images.flatten(2)
+    added = (values[:, 3] * pixels.mean(2)).sum(1)[:, None, None]
+    return torch.clamp(
+        torch.baddbmm(added, values[:, :3], pixels).view_as(images), 0, 1, out=images
+    )
 
 
 def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -275,7 +275,8 @@ def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     hue = torch.addcdiv(start, angle, chroma.clamp(min=1e-9), value=1 / 6).frac_().mul_(6)
     # red falls from 0 to 2 and rises again from 4; green is the highest at 2, blue at 4
     centre = constant((3.0, 2.0, 4.0), images.device).view(1, 3, 1, 1)
-    share = (hue[:, None] - centre).abs_().sub_(1).clamp_(0, 1).mul_(chroma[:, None])
-    share[:, 0].add_(low)
-    torch.sub(value[:, None], share[:, 1:], out=share[:, 1:])
+    share = (hue[:, None] - centre).abs_().sub_(1).clamp_(0, 1)
+    torch.addcmul(low, chroma, share[:, 0], out=share[:, 0])
+    rest, chroma, value = share[:, 1:], chroma[:, None], value[:, None]
+    torch.addcmul(value, chroma, rest, value=-1, out=rest)
     return share
