@@ -97,9 +97,8 @@ def _apply_by_groups(images: Tensor, operation: Tensor, magnitude: Tensor) -> Te
     split = (x.index_select(0, order).split(sizes) for x in (images, operation, magnitude))
     parts = []
     for (names, function), part, numbers, strength in zip(_GROUPS.items(), *split, strict=True):
-        masks = {name: numbers == OPERATIONS.index(name) for name in names}
-        masks = masks if len(names) > 1 else dict.fromkeys(names)
-        parts.append(function(part, masks, strength) if len(part) else part)
+        masks = {name: numbers == OPERATIONS.index(name) for name in names if len(names) > 1}
+        parts.append(function(part, masks or dict.fromkeys(names), strength) if len(part) else part)
     return torch.cat(parts).index_select(0, order.argsort())
 
 
@@ -118,11 +117,12 @@ def cutout(images: Tensor, x: Tensor, y: Tensor, side: Tensor) -> Tensor:
     """
     checks.fit("images (N, C, H, W), x (N,), y (N,), side (N,)", images, x, y, side)
     side = side.masked_fill(side <= 0, -1)  # paints nothing
-    columns = _span(x, side, images.shape[3])[:, None, None, :]
-    rows = _span(y, side, images.shape[2])[:, None, :, None]
+    columns = _span(x, side, images.shape[3])[:, None, None, :].to(images.dtype)
+    rows = _span(y, side, images.shape[2])[:, None, :, None].to(images.dtype)
     paint = constant(tuple(map(float, CUTOUT_COLOUR)), images.device).view(1, 3, 1, 1)
     paint = paint if images.shape[1] == 3 else _luminance(paint)
-    return torch.where(rows & columns, paint.to(images.dtype), images)
+    # bytes count in a circle, so that the difference may be negative; faster than torch.where
+    return torch.addcmul(images, paint.to(images.dtype) - images, rows * columns)
 
 
 def _span(centre: Tensor, side: Tensor, size: int) -> Tensor:
@@ -146,15 +146,21 @@ def _blend(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
         if name in masks:
             first = _take(masks[name], other(pixels, grey), first)
     mixed = (pixels - first).mul_(per_image(magnitude)).add_(first)
+    mixed = mixed.short() if selects(images) else mixed  # a CPU is faster in two steps
     return mixed.to(torch.uint8)  # rounds down
 
 
 def _smooth(pixels: Tensor, _) -> Tensor:
-    rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
+    (*nc, height, width), x = pixels.shape, pixels.flatten(2).contiguous()
+    if min(height, width) < 3:
+        return pixels
+    rows = x[..., : -2 * width] + x[..., width:-width] + x[..., 2 * width :]
+    # as if every row began where the last one ends: what is wrong then lies on the border
     total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    total.add_(pixels[:, :, 1:-1, 1:-1], alpha=4)
+    total.add_(x[..., width + 1 : -width - 1], alpha=4).div_(13).add_(0.5).floor_()
     smooth = pixels.clone()  # the border stays as it is
-    smooth[:, :, 1:-1, 1:-1] = total.div_(13).add_(0.5).floor_()
+    stride = (*total.stride()[:2], width, 1)
+    smooth[:, :, 1:-1, 1:-1] = total.as_strided((*nc, height - 2, width - 2), stride)
     return smooth
 
 
@@ -180,38 +186,43 @@ def _look_up(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
     n, c = images.shape[:2]
     exact = torch.float32 if images.device.type == "mps" else torch.float64  # as in Python
     table = levels = torch.arange(256, dtype=exact, device=images.device).view(1, 1, 256)
-    pixels = images.flatten(2).long()
+    pixels, index = images.flatten(2), images.flatten(2).long()
     for name, make_table in _TABLES.items():
         if name in masks:
-            new = make_table(pixels, levels, magnitude.view(-1, 1, 1))
+            new = make_table(pixels, index, levels, magnitude.view(-1, 1, 1))
             table = _take(masks[name], new, table)
     table = table.to(torch.uint8).expand(n, c, 256).reshape(n * c, 256)
-    found = table.gather(1, pixels.reshape(n * c, -1))  # faster than in 3 dimensions
+    found = table.gather(1, index.reshape(n * c, -1))  # faster than in 3 dimensions
     return found.view(images.shape)
 
 
-def _auto_contrast(pixels, levels, _):
-    low, high = (x.to(levels.dtype) for x in torch.aminmax(pixels, dim=2, keepdim=True))
+def _auto_contrast(pixels, _, levels, __):
+    low, high = (x(2, keepdim=True).to(levels.dtype) for x in (pixels.amin, pixels.amax))
     scale = 255.0 / (high - low)
     stretched = (levels * scale - low * scale).clamp_(0, 255)  # rounded down by `_look_up`
     return torch.where(high > low, stretched, levels)
 
 
-def _equalize(pixels, levels, _):
-    counts = pixels.new_zeros((*pixels.shape[:2], 256))
-    counts.scatter_add_(2, pixels, torch.ones_like(pixels))
-    last = counts.gather(2, pixels.amax(2, keepdim=True))
-    step = (pixels.shape[2] - last) // 255
-    below = counts.cumsum(2) - counts
-    table = ((below + step // 2) // step.clamp(min=1)).clamp_(max=255)
-    return torch.where(step > 0, table.to(levels.dtype), levels)
+def _equalize(pixels, index, levels, _):
+    counts = torch.zeros((*pixels.shape[:2], 256), device=pixels.device)  # exact below 2 ** 22
+    counts.scatter_add_(2, index, torch.ones_like(index, dtype=counts.dtype))
+    last = counts.gather(2, index.amax(2, keepdim=True))
+    step = (pixels.shape[2] - last).div_(255).floor_()
+    below = counts.cumsum(2).sub_(counts).add_(step, alpha=0.5)
+    table = below.div_(step.clamp(min=1)).floor_().clamp_(max=255)
+    return torch.where(step > 0, table, levels)
+
+
+def _posterize(_, __, levels, bits):
+    step = 2.0 ** (8 - bits.floor())
+    return torch.div(levels, step, rounding_mode="trunc").mul_(step)
 
 
 _TABLES = {
     "AutoContrast": _auto_contrast,
     "Equalize": _equalize,
-    "Posterize": lambda _, levels, bits: levels - levels % 2.0 ** (8 - bits.floor()),
-    "Solarize": lambda _, levels, limit: torch.where(levels < limit, levels, 255 - levels),
+    "Posterize": _posterize,
+    "Solarize": lambda _, __, levels, limit: torch.where(levels < limit, levels, 255 - levels),
 }
 
 

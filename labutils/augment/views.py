@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from labutils import checks
-from labutils.augment.weak import on_some, per_image, uniform
+from labutils.augment.weak import constant, on_some, per_image, uniform
 
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green, blue, as in torchvision
 
-_CPU_CHUNK = 128  # images that are worked on together: what a core's cache can hold
+_CPU_CHUNK = 1 << 18  # values that are worked on together: what a core's cache can hold
 
 
 @dataclass(frozen=True)
@@ -75,33 +75,40 @@ def random_view(images: Tensor, recipe: Recipe, generator: torch.Generator) -> T
 
 
 def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    images = _unit_range(images)
+    checks.fit("images (N, C, H, W)", images)
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(f"views are made of uint8 (0..255) or float (0..1), got {images.dtype}")
     _, channels, height, width = images.shape
     n, device = copies * len(images), images.device
     boxes = crop_boxes(n, height, width, recipe, generator).to(device)
     draws = uniform(generator, 13, n).to(device)
-    flipped = draws[0] < recipe.flip_probability
-    change = (draws[1:5] - 0.5) * (draws[5] < recipe.jitter_probability)
+    jittered, turn = draws[5] < recipe.jitter_probability, draws[6:10].argsort(0)
+    # views whose hue changes at the same turn become neighbours, so that a part has few turns
+    order = ((turn[3] + 1) * jittered).argsort()
+    images = images.index_select(0, order % max(1, len(images)))
+    boxes, draws, jittered, turn = (x[..., order] for x in (boxes, draws, jittered, turn))
+    change = (draws[1:5] - 0.5) * jittered
     change[:3].mul_(1.6 * recipe.strength)
     change[3].mul_(0.4 * recipe.strength)
-    turns = _turns(change, draws[6:10].argsort(0), colour=channels == 3)
-    grey_ones, blurred = draws[10] < recipe.grey_probability, draws[11] < recipe.blur_probability
-    low, high = recipe.blur_sigma
+    turns = _turns(change, turn, colour=channels == 3)
+    flipped, grey_ones = draws[0] < recipe.flip_probability, draws[10] < recipe.grey_probability
+    blurred, (low, high) = draws[11] < recipe.blur_probability, recipe.blur_sigma
     sigma = low + (high - low) * draws[12]
     reach = max(1, int(recipe.blur_kernel * height) // 2)
 
-    views = images.new_empty((n, channels, height, width))
-    size = _CPU_CHUNK if device.type == "cpu" else max(n, 1)
-    for start in range(0, n, size):
-        part = slice(start, start + size)
-        view = views[part]
-        view.copy_(_crop(images, start, flipped[part], *boxes[:, part]))
-        if recipe.jitter_probability and recipe.strength:
-            _jitter(view, turns[..., part], change[3, part])
-        if channels == 3 and recipe.grey_probability:
-            on_some(view, grey_ones[part], lambda chosen: grey(chosen).expand_as(chosen))
-        if recipe.blur_probability:
-            on_some(view, blurred[part], partial(gaussian_blur, reach=reach), sigma[part])
+    views = torch.empty(images.shape, device=device)
+    size = max(1, _CPU_CHUNK // (channels * height * width) if device.type == "cpu" else n)
+    with torch.autocast(device.type, enabled=False):  # products of matrices would be rounded
+        for start in range(0, n, size):
+            part = slice(start, start + size)
+            view = _crop(images, start, flipped[part], *boxes[:, part])
+            if recipe.jitter_probability and recipe.strength:
+                _jitter(view, turns[:, part], change[3, part])
+            if channels == 3 and recipe.grey_probability:
+                on_some(view, grey_ones[part], lambda chosen: grey(chosen).expand_as(chosen))
+            if recipe.blur_probability:
+                on_some(view, blurred[part], partial(gaussian_blur, reach=reach), sigma[part])
+            views.index_copy_(0, order[part], view)
     return views
 
 
@@ -161,27 +168,23 @@ def gaussian_blur(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
     return images
 
 
-def _unit_range(images: Tensor) -> Tensor:
-    checks.fit("images (N, C, H, W)", images)
-    if images.dtype == torch.uint8:
-        return images.float().mul_(1 / 255)
-    if not images.is_floating_point():
-        raise TypeError(f"views are made of uint8 (0..255) or float (0..1), got {images.dtype}")
-    return images.float()
-
-
 def _crop(images, first, flipped, top, left, height, width) -> Tensor:
     """View n: a box of image first + n, resized to the whole size, mirrored where flipped[n].
 
-    Images are counted in a circle. Bilinear interpolation with half-pixel centres that never looks
-    outside the box, as torchvision's ``resized_crop`` to the original size (where antialiasing has
-    no effect, since the box is never larger than the result).
+    Bilinear interpolation with half-pixel centres that never looks outside the box, as
+    torchvision's ``resized_crop`` to the original size (where antialiasing has no effect, since the
+    box is never larger than the result).
     """
+    images = images[first : first + len(flipped)]
+    images = images.float().mul_(1 / 255) if images.dtype == torch.uint8 else images.float()
     rows = _stretch(images.shape[2], top, height)
     columns = _stretch(images.shape[3], left, width)
     columns = torch.where(flipped[:, None], columns.flip(1), columns)
-    views = _resample_rows(images, first, rows)
-    return _resample_rows(views.transpose(2, 3), 0, columns).transpose(2, 3)
+    if images.shape[1] == 1:
+        views = _resample_rows(images, rows)
+        return _resample_rows(views.transpose(2, 3), columns).transpose(2, 3).contiguous()
+    wide = torch.bmm(images.flatten(1, 2), _shares(columns, images.shape[3]).mT)
+    return _shares(rows, images.shape[2])[:, None] @ wide.view(images.shape)
 
 
 def _stretch(size: int, start: Tensor, length: Tensor) -> Tensor:
@@ -195,13 +198,18 @@ def _stretch(size: int, start: Tensor, length: Tensor) -> Tensor:
     return torch.minimum(place, length - 1).add_(start)
 
 
-def _resample_rows(images: Tensor, first: int, place: Tensor) -> Tensor:
-    """Row r of view n: image first + n at place[n, r] rows, between two of its rows."""
-    (count, c, size, width), n = images.shape, len(place)
+def _shares(place: Tensor, size: int) -> Tensor:
+    """How much of every row of the image is in each new row, (N, new, size)."""
+    rows = torch.arange(size, device=place.device)
+    return (1 - (place[:, :, None] - rows).abs_()).relu_()
+
+
+def _resample_rows(images: Tensor, place: Tensor) -> Tensor:
+    """Row r of view n: image n at place[n, r] rows, between two of its rows."""
+    n, c, size, width = images.shape
     above = place.long()
-    plane = c * size
-    begin = torch.arange(first * plane, (first + n) * plane, size, device=images.device)
-    index = (above[:, None] + (begin % (count * plane)).view(n, c, 1)).view(-1)
+    begin = torch.arange(0, n * c * size, size, device=images.device)
+    index = (above[:, None] + begin.view(n, c, 1)).view(-1)
     rows = images.reshape(-1, width)
     upper = rows.index_select(0, index)
     # the row below the last is not there, and its share is 0
@@ -211,11 +219,12 @@ def _resample_rows(images: Tensor, first: int, place: Tensor) -> Tensor:
 
 
 def _turns(change: Tensor, turn: Tensor, colour: bool) -> Tensor:
-    """(T, 3 or 2, N): at every turn, the factor of the pixels and what of greys is added to them.
+    """(T, N, 2 or 4, 3): at every turn, what pixels and means of channels are multiplied with.
 
     change (4, N): factor - 1 of brightness, contrast and saturation, and the shift of the hue.
     turn (4, N): which of the four comes first, second and so on; the hue changes between the third
-    and the fourth of six turns. Without colour, brightness and contrast have two turns.
+    and the fourth of six turns. In colour, three rows are a matrix for the pixels. Without,
+    brightness and contrast have two turns.
     """
     if colour:
         turn = torch.add(turn[:3], turn[:3] > turn[3], alpha=2)
@@ -223,43 +232,51 @@ def _turns(change: Tensor, turn: Tensor, colour: bool) -> Tensor:
         turn = (turn[:2] > turn[:2].flip(0)).long()
     count = torch.arange(6 if colour else 2, device=turn.device).view(-1, 1, 1)
     changes = (turn == count) * change[: len(turn)]
-    return torch.cat([1 + changes.sum(1, keepdim=True), -changes[:, 1:]], 1)
+    factor = 1 + changes.sum(1)
+    if not colour:
+        return torch.stack([factor, -changes[:, 1]], 2)
+    same = constant((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), change.device)
+    pale = constant(GREY_WEIGHTS * 3, change.device)
+    matrix = torch.addcmul(factor[..., None] * same, changes[:, 2, :, None], pale, value=-1)
+    return torch.cat([matrix, -changes[:, 1, :, None] * pale[:3]], 2).unflatten(2, (4, 3))
 
 
 def _jitter(images: Tensor, turns: Tensor, hue: Tensor) -> Tensor:
     """Colour jitter in place, as `_turns` says; hue (N,): by how much it changes."""
-    acts = turns[:, 0] != 1
+    acts = turns.flatten(2)[..., 0] != 1
     for k, values in enumerate(turns):
         if k == 3:
             on_some(images, hue != 0, _shift_hue, hue)
-        on_some(images, acts[k], _blend, *values)
+        on_some(images, acts[k], _blend, values)
     return images
 
 
-def _blend(images: Tensor, factor: Tensor, of_mean: Tensor, of_own: Tensor | None = None) -> Tensor:
-    """In place: factor times the pixels plus shares of the mean grey and of the own, in 0..1."""
-    if of_own is None:
-        added = per_image(of_mean) * images.mean((1, 2, 3), keepdim=True)
-    else:
-        pale = grey(images)
-        mean = per_image(of_mean) * pale.mean((2, 3), keepdim=True)
-        added = torch.addcmul(mean, per_image(of_own), pale)
-    return torch.addcmul(added, images, per_image(factor), out=images).clamp_(0, 1)
+def _blend(images: Tensor, values: Tensor) -> Tensor:
+    """In place: pixels times a factor or matrix, plus a share of the mean grey, in 0..1."""
+    if images.shape[1] != 3:
+        added = per_image(values[:, 1]) * images.mean((1, 2, 3), keepdim=True)
+        return torch.addcmul(added, images, per_image(values[:, 0]), out=images).clamp_(0, 1)
+    pixels = images.flatten(2)
+    added = (values[:, 3] * pixels.mean(2)).sum(1)[:, None, None]
+    return torch.clamp(
+        torch.baddbmm(added, values[:, :3], pixels).view_as(images), 0, 1, out=images
+    )
 
 
 def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue of colour images (N, 3, H, W) by `shift` (N,) of a whole circle, in HSV."""
     red, green, blue = images.unbind(1)
-    value, low = images.amax(1), images.amin(1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
     chroma = value - low
-    # six times the hue times the chroma, by which channel is the largest
-    green_first = torch.add(blue - red, chroma, alpha=2)
-    blue_first = torch.add(red - green, chroma, alpha=4)
-    hue = torch.where(value == green, green_first, blue_first)
-    hue = torch.where(value == red, green - blue, hue) / chroma.clamp(min=1e-9)
-    hue.add_(shift.view(-1, 1, 1), alpha=6)
-    # f(n) = V - C max(0, min(k, 4 - k, 1)) with k = (n + H) mod 6, for n = 5, 3, 1
-    offset = torch.arange(5.0, 0.0, -2.0, device=images.device).view(1, 3, 1, 1)
-    k = (offset + hue[:, None]).remainder_(6)
-    weight = torch.minimum(k, 4 - k).clamp_(0, 1)
-    return torch.addcmul(value[:, None], chroma[:, None], weight, value=-1)
+    # the angle from red in turns, up to a half, whose sign says whether it is on green's side
+    angle = torch.add(green + blue, low, alpha=-2).add_(value).sub_(red).copysign_(green - blue)
+    start = (shift + 1).view(-1, 1, 1)
+    hue = torch.addcdiv(start, angle, chroma.clamp(min=1e-9), value=1 / 6).frac_().mul_(6)
+    # red falls from 0 to 2 and rises again from 4; green is the highest at 2, blue at 4
+    centre = constant((3.0, 2.0, 4.0), images.device).view(1, 3, 1, 1)
+    share = (hue[:, None] - centre).abs_().sub_(1).clamp_(0, 1)
+    torch.addcmul(low, chroma, share[:, 0], out=share[:, 0])
+    rest, chroma, value = share[:, 1:], chroma[:, None], value[:, None]
+    torch.addcmul(value, chroma, rest, value=-1, out=rest)
+    return share

@@ -107,10 +107,16 @@ def on_some(images: Tensor, mask: Tensor, function: Callable[..., Tensor], *valu
     """
     if selects(images):
         chosen = mask.nonzero()[:, 0]
+        if not len(chosen):
+            return
+        first, last = int(chosen[0]), int(chosen[-1])
+        if last - first < len(chosen):  # neighbours
+            images, *values = (x[first : last + 1] for x in (images, *values))
+            images.copy_(function(images, *values))
+            return
         if len(chosen) <= 0.7 * len(images):  # else to pick them out costs more than it saves
-            if len(chosen):
-                new = function(images.index_select(0, chosen), *(x[chosen] for x in values))
-                images.index_copy_(0, chosen, new)
+            new = function(images.index_select(0, chosen), *(x[chosen] for x in values))
+            images.index_copy_(0, chosen, new)
             return
     new = function(images, *values)
     if new is not images:
