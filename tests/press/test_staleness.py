@@ -35,7 +35,7 @@ class Copy:
         for slug in CHAPTERS:
             notebook = notebooks.read(notebooks.path(slug, ROOT))
             for cell in notebook["cells"]:
-                cell.pop("outputs", None)
+                cell.update({"outputs": []} if "outputs" in cell else {})
             self.notebook(slug).parent.mkdir(parents=True, exist_ok=True)
             self.notebook(slug).write_text(json.dumps(notebook))
         self.before = self.fingerprints()
