@@ -531,7 +531,8 @@ def test_setup_cell_prose_and_outputs_do_not_count(book):
     before = digest(book, [("setup", "install()"), "x = 1"], {})
     assert digest(book, [("setup", "install(2)"), "x = 1"], {}) == before
     text = book.notebook("a").read_text()
-    text = text.replace('"outputs": []', '"outputs": [{"output_type": "x"}]')
+    output = '{"output_type": "stream", "name": "stdout", "text": "x"}'
+    text = text.replace('"outputs": []', f'"outputs": [{output}]')
     book.notebook("a").write_text(text.replace("# About a", "# All about a"))
     assert staleness.fingerprint("a", book.root) == before
 
