@@ -35,7 +35,7 @@ class Copy:
         for slug in CHAPTERS:
             notebook = notebooks.read(notebooks.path(slug, ROOT))
             for cell in notebook["cells"]:
-                cell.pop("outputs", None)
+                cell.update({"outputs": []} if "outputs" in cell else {})
             self.notebook(slug).parent.mkdir(parents=True, exist_ok=True)
             self.notebook(slug).write_text(json.dumps(notebook))
         self.before = self.fingerprints()
@@ -531,7 +531,8 @@ def test_setup_cell_prose_and_outputs_do_not_count(book):
     before = digest(book, [("setup", "install()"), "x = 1"], {})
     assert digest(book, [("setup", "install(2)"), "x = 1"], {}) == before
     text = book.notebook("a").read_text()
-    text = text.replace('"outputs": []', '"outputs": [{"output_type": "x"}]')
+    output = '{"output_type": "stream", "name": "stdout", "text": "x"}'
+    text = text.replace('"outputs": []', f'"outputs": [{output}]')
     book.notebook("a").write_text(text.replace("# About a", "# All about a"))
     assert staleness.fingerprint("a", book.root) == before
 
