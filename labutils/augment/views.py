@@ -2,8 +2,8 @@
 
 Random resized crop, mirror image, colour jitter in random order, grey, Gaussian blur (Chen et al.
 2020a, appendix A). Every image draws its own parameters from a ``torch.Generator``; all images are
-transformed together: rows are resampled by copying whole rows, columns are rows of the transposed
-image, and brightness, contrast and saturation are one blend. The deterministic functions agree with
+transformed together: colours are resampled by products of matrices, grey by copying whole rows, and
+brightness, contrast and saturation are one blend. The deterministic functions agree with
 torchvision's operations for equal parameters.
 """
 
@@ -82,21 +82,18 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     n, device = copies * len(images), images.device
     boxes = crop_boxes(n, height, width, recipe, generator).to(device)
     draws = uniform(generator, 13, n).to(device)
-    jittered, turn = draws[5] < recipe.jitter_probability, draws[6:10].argsort(0)
-    blurred = draws[11] < recipe.blur_probability
     order = torch.arange(n, device=device)
-    if channels == 3:
-        # views whose hue changes at the same turn become neighbours: a part has few turns
-        order = torch.add(blurred, (turn[3] + 1) * jittered, alpha=2).argsort()
-        parts = (boxes, draws, turn, jittered, blurred)
-        boxes, draws, turn, jittered, blurred = (x[..., order] for x in parts)
+    if channels == 3:  # those whose hue changes at the same turn become neighbours: fewer turns
+        kind = (draws[6:10].argsort(0)[3] + 1) * (draws[5] < recipe.jitter_probability)
+        order = torch.add(draws[11] < recipe.blur_probability, kind, alpha=2).argsort()
+        boxes, draws = boxes[:, order], draws[:, order]
     images = images.index_select(0, order % max(1, len(images)))
-    change = (draws[1:5] - 0.5) * jittered
+    change = (draws[1:5] - 0.5) * (draws[5] < recipe.jitter_probability)
     change[:3].mul_(1.6 * recipe.strength)
     change[3].mul_(0.4 * recipe.strength)
-    turns = _turns(change, turn, colour=channels == 3)
+    turns = _turns(change, draws[6:10].argsort(0), colour=channels == 3)
     flipped, grey_ones = draws[0] < recipe.flip_probability, draws[10] < recipe.grey_probability
-    low, high = recipe.blur_sigma
+    blurred, (low, high) = draws[11] < recipe.blur_probability, recipe.blur_sigma
     sigma = low + (high - low) * draws[12]
     reach = max(1, int(recipe.blur_kernel * height) // 2)
 
