@@ -151,16 +151,11 @@ def _blend(images: Tensor, masks: dict, magnitude: Tensor) -> Tensor:
 
 
 def _smooth(pixels: Tensor, _) -> Tensor:
-    (*nc, height, width), x = pixels.shape, pixels.flatten(2).contiguous()
-    if min(height, width) < 3:
-        return pixels
-    rows = x[..., : -2 * width] + x[..., width:-width] + x[..., 2 * width :]
-    # as if every row began where the last one ends: what is wrong then lies on the border
+    rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
     total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    total.add_(x[..., width + 1 : -width - 1], alpha=4).div_(13).add_(0.5).floor_()
+    total.add_(pixels[:, :, 1:-1, 1:-1], alpha=4)
     smooth = pixels.clone()  # the border stays as it is
-    stride = (*total.stride()[:2], width, 1)
-    smooth[:, :, 1:-1, 1:-1] = total.as_strided((*nc, height - 2, width - 2), stride)
+    smooth[:, :, 1:-1, 1:-1] = total.div_(13).add_(0.5).floor_()
     return smooth
 
 
@@ -213,15 +208,10 @@ def _equalize(pixels, index, levels, _):
     return torch.where(step > 0, table, levels)
 
 
-def _posterize(_, __, levels, bits):
-    step = 2.0 ** (8 - bits.floor())
-    return torch.div(levels, step, rounding_mode="trunc").mul_(step)
-
-
 _TABLES = {
     "AutoContrast": _auto_contrast,
     "Equalize": _equalize,
-    "Posterize": _posterize,
+    "Posterize": lambda _, __, levels, bits: levels - levels.fmod(2.0 ** (8 - bits.floor())),
     "Solarize": lambda _, __, levels, limit: torch.where(levels < limit, levels, 255 - levels),
 }
 

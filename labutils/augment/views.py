@@ -2,8 +2,8 @@
 
 Random resized crop, mirror image, colour jitter in random order, grey, Gaussian blur (Chen et al.
 2020a, appendix A). Every image draws its own parameters from a ``torch.Generator``; all images are
-transformed together: rows are resampled by copying whole rows, columns are rows of the transposed
-image, and brightness, contrast and saturation are one blend. The deterministic functions agree with
+transformed together: colours are resampled by products of matrices, grey by copying whole rows, and
+brightness, contrast and saturation are one blend. The deterministic functions agree with
 torchvision's operations for equal parameters.
 """
 
@@ -22,7 +22,7 @@ from labutils.augment.weak import constant, on_some, per_image, uniform
 
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # of red, green, blue, as in torchvision
 
-_CPU_CHUNK = 1 << 18  # values that are worked on together: what a core's cache can hold
+_CPU_CHUNK = 96  # images that are worked on together: what a core's cache can hold
 
 
 @dataclass(frozen=True)
@@ -82,33 +82,36 @@ def _views(images: Tensor, copies: int, recipe: Recipe, generator: torch.Generat
     n, device = copies * len(images), images.device
     boxes = crop_boxes(n, height, width, recipe, generator).to(device)
     draws = uniform(generator, 13, n).to(device)
-    jittered, turn = draws[5] < recipe.jitter_probability, draws[6:10].argsort(0)
-    # views whose hue changes at the same turn become neighbours, so that a part has few turns
-    order = ((turn[3] + 1) * jittered).argsort()
+    order = torch.arange(n, device=device)
+    if channels == 3:  # those whose hue changes at the same turn become neighbours: fewer turns
+        kind = (draws[6:10].argsort(0)[3] + 1) * (draws[5] < recipe.jitter_probability)
+        order = torch.add(draws[11] < recipe.blur_probability, kind, alpha=2).argsort()
+        boxes, draws = boxes[:, order], draws[:, order]
     images = images.index_select(0, order % max(1, len(images)))
-    boxes, draws, jittered, turn = (x[..., order] for x in (boxes, draws, jittered, turn))
-    change = (draws[1:5] - 0.5) * jittered
+    change = (draws[1:5] - 0.5) * (draws[5] < recipe.jitter_probability)
     change[:3].mul_(1.6 * recipe.strength)
     change[3].mul_(0.4 * recipe.strength)
-    turns = _turns(change, turn, colour=channels == 3)
+    turns = _turns(change, draws[6:10].argsort(0), colour=channels == 3)
     flipped, grey_ones = draws[0] < recipe.flip_probability, draws[10] < recipe.grey_probability
     blurred, (low, high) = draws[11] < recipe.blur_probability, recipe.blur_sigma
     sigma = low + (high - low) * draws[12]
     reach = max(1, int(recipe.blur_kernel * height) // 2)
 
-    views = torch.empty(images.shape, device=device)
-    size = max(1, _CPU_CHUNK // (channels * height * width) if device.type == "cpu" else n)
+    views = torch.empty(images.shape, dtype=torch.float32, device=device)
+    size = _CPU_CHUNK if device.type == "cpu" else max(n, 1)
     with torch.autocast(device.type, enabled=False):  # products of matrices would be rounded
         for start in range(0, n, size):
             part = slice(start, start + size)
             view = _crop(images, start, flipped[part], *boxes[:, part])
+            view = view if channels == 3 else views[part].copy_(view)
             if recipe.jitter_probability and recipe.strength:
                 _jitter(view, turns[:, part], change[3, part])
             if channels == 3 and recipe.grey_probability:
                 on_some(view, grey_ones[part], lambda chosen: grey(chosen).expand_as(chosen))
             if recipe.blur_probability:
                 on_some(view, blurred[part], partial(gaussian_blur, reach=reach), sigma[part])
-            views.index_copy_(0, order[part], view)
+            if channels == 3:
+                views.index_copy_(0, order[part], view)
     return views
 
 
@@ -182,7 +185,7 @@ def _crop(images, first, flipped, top, left, height, width) -> Tensor:
     columns = torch.where(flipped[:, None], columns.flip(1), columns)
     if images.shape[1] == 1:
         views = _resample_rows(images, rows)
-        return _resample_rows(views.transpose(2, 3), columns).transpose(2, 3).contiguous()
+        return _resample_rows(views.transpose(2, 3), columns).transpose(2, 3)
     wide = torch.bmm(images.flatten(1, 2), _shares(columns, images.shape[3]).mT)
     return _shares(rows, images.shape[2])[:, None] @ wide.view(images.shape)
 
@@ -258,9 +261,8 @@ def _blend(images: Tensor, values: Tensor) -> Tensor:
         return torch.addcmul(added, images, per_image(values[:, 0]), out=images).clamp_(0, 1)
     pixels = images.flatten(2)
     added = (values[:, 3] * pixels.mean(2)).sum(1)[:, None, None]
-    return torch.clamp(
-        torch.baddbmm(added, values[:, :3], pixels).view_as(images), 0, 1, out=images
-    )
+    mixed = torch.baddbmm(added, values[:, :3], pixels).view_as(images)
+    return torch.clamp(mixed, 0, 1, out=images)
 
 
 def _shift_hue(images: Tensor, shift: Tensor) -> Tensor:

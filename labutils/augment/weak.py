@@ -109,10 +109,10 @@ def on_some(images: Tensor, mask: Tensor, function: Callable[..., Tensor], *valu
         chosen = mask.nonzero()[:, 0]
         if not len(chosen):
             return
-        first, last = int(chosen[0]), int(chosen[-1])
-        if last - first < len(chosen):  # neighbours
-            images, *values = (x[first : last + 1] for x in (images, *values))
-            images.copy_(function(images, *values))
+        part = slice(int(chosen[0]), int(chosen[-1]) + 1)
+        if part.stop - part.start == len(chosen):  # neighbours
+            some = images[part]
+            some.copy_(function(some, *(x[part] for x in values)))
             return
         if len(chosen) <= 0.7 * len(images):  # else to pick them out costs more than it saves
             new = function(images.index_select(0, chosen), *(x[chosen] for x in values))
