@@ -15,7 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pybtex import database
 
 from labutils import kept, training
 from labutils.claims import RecordError, digest
@@ -151,7 +152,7 @@ def change_array(content: bytes, rng: random.Random) -> bytes:
     array = arrays.pop(name)
     changes = (
         lambda x: x[:1], lambda x: x[..., None], lambda x: x.ravel()[:7], lambda x: x.astype(str),
-        lambda x: x.astype(float), lambda x: np.zeros(0), lambda x: x[None], lambda x: x[::-1],
+        lambda x: x == x[:1], lambda x: np.zeros(0), lambda x: x[None], lambda x: x[::-1],
     )  # fmt: skip
     arrays[rng.choice((name, name, "a"))] = rng.choice(changes)(array)
     stream = io.BytesIO()
@@ -236,6 +237,15 @@ def small_book(folder: Path) -> Path:
     return folder
 
 
+parsed = cache(database.parse_file)  # the bibliographies, which stay as they are
+
+
+def read_catalogue(book: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "parse_file", parsed)
+        return catalogue.load(book)
+
+
 def notebook() -> bytes:
     tree = json.loads((ROOT / "notebooks/image-text/loki.ipynb").read_text("utf-8"))
     cells = [cell for cell in tree["cells"] if cell.get("outputs")][:3]
@@ -277,7 +287,7 @@ def parsers(tmp_path_factory):
             read_notebook, notebook(), (PressError,), changes=(change_bytes, of_json())
         ),
         "catalogue": Parser(
-            lambda path: catalogue.load(book), (ROOT / catalogue.FILE).read_bytes(),
+            lambda _: read_catalogue(book), (ROOT / catalogue.FILE).read_bytes(),
             (PressError,), str(book / catalogue.FILE), (change_bytes, change_yaml, change_yaml),
         ),
         "sums of assets": Parser(
@@ -340,7 +350,7 @@ def fuzz(parser: Parser, name: str, folder: Path, end: Callable[[int], bool]):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_damaged_file_is_read_or_refused_with_the_documented_error(name, parsers, tmp_path):
     assert set(NAMES) == set(parsers)
-    fuzz(parsers[name], name, tmp_path, lambda tries: tries == 100)
+    fuzz(parsers[name], name, tmp_path, lambda tries: tries == 50)
 
 
 @pytest.mark.soak
