@@ -215,10 +215,9 @@ def text(paper, root):
     """The file of a paper's technique: header, imports, code, and an example that it runs."""
     found, (url, tag) = of(paper.slug, root), notebooks.repository(root)
     base = notebooks.public_address(url)
-    theme = paper.docname.split("/")[1]
     links = [("Page", f"{base}{paper.docname}.html")]
-    links += [("Evidence", f"{base}book/themes/{theme}.html#claims-of-{paper.slug}")]
-    links += [("Tests", f"{url}/tree/{tag}/tests/notebooks/{theme}")]
+    links += [("Evidence", f"{base}{paper.theme.docname}.html#claims-of-{paper.slug}")]
+    links += [("Tests", f"{url}/tree/{tag}/tests/notebooks/{paper.theme.slug}")]
     paragraphs = [
         f"{paper.heading}.",
         f'The technique of {paper.cited}, "{paper.title}", {paper.link}: {paper.idea}.',

@@ -28,10 +28,3 @@ def own_documented_members(app):
     """Leave out of the API page what a module imports, and what has no docstring."""
     for item in app.env.autoapi_all_objects.values():
         item.children = [c for c in item.children if c.docstring and not c.imported]
-
-
-def setup(app):
-    app.setup_extension("autoapi.extension")
-    app.connect("builder-inited", own_documented_members, priority=900)
-    app.connect("autodoc-process-docstring", plain_docstring)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

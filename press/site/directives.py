@@ -6,7 +6,6 @@ All read the catalogue, the records and the notebooks when the site is built.
 import base64
 import re
 from collections import Counter
-from functools import cache
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -23,31 +22,16 @@ CHEAT_SHEETS = "book/cheat-sheets"
 PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
 OPEN_THEMES = 12  # up to so many notebooks, the navigation shows all of them unasked
 
-load = cache(catalogue.load)
 
-
-class BookDirective(TemplateDirective):
-    """A directive that reads the catalogue."""
-
-    @property
-    def catalogue(self):
-        return load(self.root)
-
-    def paper(self):
-        """The row that the directive's argument names."""
-        try:
-            return self.catalogue.paper(self.arguments[0])
-        except catalogue.CatalogueError as error:
-            raise self.error(str(error)) from None
+class NotebookDirective(TemplateDirective):
+    """A directive that tells of notebooks."""
 
     def facts(self, paper):
         """What cards and badges say of a notebook: its runs, where its claims and Colab are."""
-        theme = next(theme for theme in self.catalogue.themes if paper in theme.papers)
         return {
             "paper": paper,
-            "theme": theme,
             "page": self.link(paper.docname),
-            "claims": self.link(theme.docname, f"#claims-of-{paper.slug}"),
+            "claims": self.link(paper.theme.docname, f"#claims-of-{paper.slug}"),
             "colab": self.colab(paper),
             "runs": records.runs(self.root, paper),
             "profiles": PROFILES if paper.kind == "chapter" else PROFILES[:1],
@@ -76,13 +60,13 @@ class BookDirective(TemplateDirective):
         return f"{host}/github/{repository}/blob/{theme['repository_branch']}/{path}"
 
 
-class ChapterBadges(BookDirective):
+class ChapterBadges(NotebookDirective):
     """The line under a notebook's title: paper, Colab, times, what became of the claims."""
 
     required_arguments = 1
 
     def content_nodes(self):
-        paper = self.paper()
+        paper = self.named(self.catalogue.paper)
         has_sheet = paper.kind == "chapter"
         sheet = self.link(CHEAT_SHEETS, f"#{nodes.make_id(paper.short)}") if has_sheet else None
         facts = self.facts(paper)
@@ -92,7 +76,7 @@ class ChapterBadges(BookDirective):
         ]
 
 
-class Techniques(BookDirective):
+class Techniques(TemplateDirective):
     """What the technique cells of all notebooks define, by theme, and the files of it."""
 
     def content_nodes(self):
@@ -106,13 +90,13 @@ class Techniques(BookDirective):
         return found
 
 
-class ChapterCards(BookDirective):
+class ChapterCards(NotebookDirective):
     """A card for each chapter, and the labs of each theme. Argument: the chapter to begin with."""
 
     optional_arguments = 1
 
     def content_nodes(self):
-        first = self.facts(self.paper()) if self.arguments else None
+        first = self.facts(self.named(self.catalogue.paper)) if self.arguments else None
         cards = [
             self.facts(paper) | {"figure": key_figure(self.root, paper)}
             for paper in self.catalogue.papers
@@ -122,7 +106,7 @@ class ChapterCards(BookDirective):
         return self.render("cards.html", cards=cards, first=first, **of_labs)
 
 
-class VerdictStrip(BookDirective):
+class VerdictStrip(TemplateDirective):
     """The papers' statements in all fresh runs, counted by verdict; our own apart."""
 
     def content_nodes(self):
@@ -140,18 +124,14 @@ class VerdictStrip(BookDirective):
         )
 
 
-class Theme(BookDirective):
+class Theme(NotebookDirective):
     """A theme's question, its introduction (the content), its notebooks, and how labs compare."""
 
     required_arguments = 1
     has_content = True
 
     def content_nodes(self):
-        found = [theme for theme in self.catalogue.themes if theme.slug == self.arguments[0]]
-        if not found:
-            known = ", ".join(theme.slug for theme in self.catalogue.themes)
-            raise self.error(f"no theme {self.arguments[0]!r} in {catalogue.FILE}; it has {known}")
-        theme = found[0]
+        theme = self.named(self.catalogue.theme)
         states = [self.facts(paper) for paper in theme.notebooks]
         compared = any(paper.kind == "lab" for paper in theme.notebooks)
         protocol = (self.root / "book/_templates/protocol.txt").read_text("utf-8")
@@ -199,11 +179,9 @@ def key_figure(root, paper):
     return None
 
 
-def write_key_figures(app, exception):
-    if exception or app.builder.format != "html":
-        return
+def write_key_figures(app):
     root, folder = Path(app.srcdir), Path(app.outdir) / "_images"
-    for paper in load(root).papers:
+    for paper in records.load(root).papers:
         if found := key_figure(root, paper):
             folder.mkdir(exist_ok=True)
             (folder / found["file"]).write_bytes(found["data"])
@@ -212,18 +190,7 @@ def write_key_figures(app, exception):
 def open_catalogue(app, config):
     """Stop with one sentence if the catalogue is wrong; fold the themes of a long one."""
     try:
-        found = load(Path(app.srcdir)).notebooks
+        found = records.load(Path(app.srcdir)).notebooks
     except catalogue.CatalogueError as error:
         raise ConfigError(str(error)) from None
     config.html_theme_options["show_navbar_depth"] = 2 if len(found) <= OPEN_THEMES else 1
-
-
-def setup(app):
-    app.add_directive("chapter-badges", ChapterBadges)
-    app.add_directive("chapter-cards", ChapterCards)
-    app.add_directive("techniques", Techniques)
-    app.add_directive("theme", Theme)
-    app.add_directive("verdict-strip", VerdictStrip)
-    app.connect("config-inited", open_catalogue)
-    app.connect("build-finished", write_key_figures)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

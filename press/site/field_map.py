@@ -8,7 +8,7 @@ from collections import Counter
 
 from docutils import nodes
 
-from press.site.directives import BookDirective
+from press.site.templates import TemplateDirective
 
 LABELS = {
     "chapter": ("chapter", "chapters"),
@@ -18,7 +18,7 @@ LABELS = {
 }
 
 
-class FieldMap(BookDirective):
+class FieldMap(TemplateDirective):
     """All papers of the catalogue: counts, controls, one section per theme."""
 
     def content_nodes(self):
@@ -46,8 +46,3 @@ class FieldMap(BookDirective):
 def kind(paper):
     """A key of LABELS."""
     return "to-come" if paper.kind != "reading" and not paper.heading else paper.kind
-
-
-def setup(app):
-    app.add_directive("field-map", FieldMap)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -25,8 +25,3 @@ class Play(TemplateDirective):
         if name in DATA:
             data = json.loads((self.root / DATA[name]).read_text("utf-8"))["moments"]
         return self.render("play.html", name=name, data=data, caption=" ".join(self.content))
-
-
-def setup(app):
-    app.add_directive("play", Play)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,7 +17,6 @@ from fontTools.ttLib import TTFont
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 from pygments.token import Name, Punctuation, Text, Token, Whitespace
-from sphinx.highlighting import PygmentsBridge
 
 THEME_CSS = "styles/pydata-sphinx-theme.css"
 BOOK_THEME_CSS = "styles/sphinx-book-theme.css"
@@ -42,27 +41,11 @@ def slim(svg):
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", "", svg,
                  flags=re.DOTALL)  # fmt: skip
     svg = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", svg)).replace(" />", "/>").strip()
-    svg = CLIPPED.sub(clipped_once, svg)
     svg = re.sub(r'(?<= )(?:d|x|y|points)="[^"]*"', shorter_numbers, svg)
     svg = re.sub(r"translate\([^)]*\)", shorter_numbers, svg)
     svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", smaller_picture, svg)
     style = f"<style>{' '.join(DARK.read_text('utf-8').split())}</style>"
     return re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
-
-
-# Signs that follow each other, each clipped by itself to the same area
-CLIPPED = re.compile(
-    r'<g clip-path="([^"]*)">(?:<use[^>]*/>)</g>(?:<g clip-path="\1"><use[^>]*/></g>)+'
-)
-
-
-def clipped_once(match):
-    """The same signs in one group, which also has the style that they share."""
-    signs = re.findall(r"<use[^>]*/>", match[0])
-    styles = {(re.findall(r' style="[^"]*"', sign) or [""])[0] for sign in signs}
-    style = styles.pop() if len(styles) == 1 else ""
-    signs = "".join(sign.replace(style, "") if style else sign for sign in signs)
-    return f'<g clip-path="{match[1]}"{style}>{signs}</g>'
 
 
 def shorter_numbers(match):
@@ -79,18 +62,13 @@ def shorter_numbers(match):
 
 
 def smaller_picture(match):
-    """Nearly the same picture in fewer bytes: greys blur a little, the rest has fewer colours."""
-    stream, options = io.BytesIO(), {"lossless": True}
+    """Nearly the same picture in fewer bytes and colours."""
+    stream = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(match[1]))) as picture:
         picture = picture.convert("RGBA")
-        *channels, alpha = picture.split()
-        mode = "RGBA" if alpha.getextrema()[0] < 255 else "RGB"
-        picture = picture.convert(mode)
-        if mode == "RGB" and len({channel.tobytes() for channel in channels}) == 1:
-            options = {"quality": 90}
-        else:
-            picture = picture.quantize(64, dither=Image.Dither.NONE).convert(mode)
-        picture.save(stream, "WEBP", **options)
+        mode = "RGBA" if picture.getextrema()[3][0] < 255 else "RGB"  # the better palettes
+        fewer = picture.convert(mode).quantize(64, dither=Image.Dither.NONE)
+        fewer.convert(mode).save(stream, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -227,9 +205,7 @@ def theme_folder(app, file):
     return next(place for place in places if (place / file).is_file())
 
 
-def slim_site(app, exception):
-    if exception or app.builder.name not in ("html", "dirhtml"):
-        return
+def slim_site(app):
     folder = Path(app.outdir)
     slim_figures(folder / "_images")
     texts = slim_pages(folder)
@@ -258,9 +234,3 @@ def slim_site(app, exception):
     for pattern in ("*.map", "fa-*.ttf", "fontawesome.js*"):
         for unused in static.rglob(pattern):
             unused.unlink(missing_ok=True)
-
-
-def setup(app):
-    PygmentsBridge.html_formatter = QuietFormatter
-    app.connect("build-finished", slim_site, priority=900)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

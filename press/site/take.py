@@ -56,12 +56,5 @@ def name_cells(app, doctree):
                     python.note_object(anchor, kind, anchor, location=cell)
 
 
-def write_files(app, exception):
-    if not exception and app.builder.format == "html":
-        standalone.write(Path(app.outdir) / standalone.FOLDER, Path(app.srcdir))
-
-
-def setup(app):
-    app.connect("doctree-read", name_cells)
-    app.connect("build-finished", write_files)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+def write_files(app):
+    standalone.write(Path(app.outdir) / standalone.FOLDER, Path(app.srcdir))

@@ -12,6 +12,8 @@ from markupsafe import Markup, escape
 from sphinx.util.docutils import SphinxDirective
 
 from labutils import formats
+from press.catalogue import CatalogueError
+from press.site import records
 from press.words import duration
 
 CODE = re.compile(r"`+([^`]+)`+")
@@ -46,12 +48,28 @@ def words(text):
     return Markup(escape(text).replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
+def filled(root, template, **values):
+    """The text of a template with these values."""
+    return environment(root).get_template(template).render(**values)
+
+
 class TemplateDirective(SphinxDirective):
     """Reads what the site is made from anew at every build and fills in a template."""
 
     @property
     def root(self):
         return Path(self.env.srcdir)
+
+    @property
+    def catalogue(self):
+        return records.load(self.root)
+
+    def named(self, find):
+        """What `find`, a method of the catalogue, gives for the directive's argument."""
+        try:
+            return find(self.arguments[0])
+        except CatalogueError as error:
+            raise self.error(str(error)) from None
 
     def run(self):
         self.env.note_reread()  # records may change although the page does not
@@ -68,6 +86,5 @@ class TemplateDirective(SphinxDirective):
     def render(self, template, **values):
         """The template as the nodes of a directive."""
         top = posixpath.relpath(".", posixpath.dirname(self.env.docname) or ".")
-        found = environment(self.root).get_template(template)
-        filled = found.render(link=self.link, top=top, **values)
-        return [nodes.raw("", filled, format="html")]
+        text = filled(self.root, template, link=self.link, top=top, **values)
+        return [nodes.raw("", text, format="html")]
