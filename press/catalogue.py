@@ -188,9 +188,14 @@ def _paper(row, theme, entries, headings) -> Paper:
 
 def toc(root) -> str:
     """The text of _toc.yml. Themes without a notebook have no place in it."""
+    return filled(root, TOC, themes=load(root).themes)
+
+
+def filled(root, template, **values) -> str:
+    """A template of plain text with these values."""
     loader = jinja2.FileSystemLoader(Path(root) / "book/_templates")
     jinja = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
-    return jinja.get_template(TOC).render(themes=load(root).themes)
+    return jinja.get_template(template).render(values)
 
 
 def write_toc(root) -> None:

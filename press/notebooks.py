@@ -45,7 +45,7 @@ def path(chapter, root=None):
     found = list((book_root(root) / "notebooks").glob(f"*/{chapter}.ipynb"))
     if len(found) != 1:
         valid = ", ".join(chapters(root)) or "none yet"
-        raise NotebookError(f"unknown chapter {chapter!r}; the chapters are: {valid}")
+        raise NotebookError(f"unknown notebook {chapter!r}; the notebooks are: {valid}")
     return found[0]
 
 

@@ -5,11 +5,10 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
 
-from labutils import PROFILES, formats
+from labutils import PROFILES
 from labutils.claims import Record, RecordError
 from labutils.statistics import VERDICTS
 from press import PressError, digests, notebooks, staleness
-from press.words import table
 
 NAMED = 4  # changed definitions that are named; more are counted
 TIMED = {"seconds", "time", "cost"}  # words in the name of what a clock measured
@@ -41,14 +40,6 @@ def failed_path(run, profile, root):
 def merged_path(notebook, profile, root):
     """Return where the record of a sweep is written."""
     return root / "_build" / "sweep" / profile / f"{notebook}.json"
-
-
-def checked(names, root):
-    """Return the notebooks to work on (all for none). Raises ``PressError`` for unknown ones."""
-    valid = notebooks.chapters(root)
-    if unknown := ", ".join(repr(name) for name in names if name not in valid):
-        raise PressError(f"unknown notebook {unknown}; the notebooks are: {', '.join(valid)}")
-    return list(dict.fromkeys(names)) or valid
 
 
 def read(file, **expected):
@@ -99,19 +90,23 @@ def why_stale(notebook, profile, root):
     """Return in words why a notebook has to run, or None if its record and outputs are fresh."""
     try:
         record = read_record(notebook, profile, root)
-    except RecordError as error:
+        if record is None:
+            return "not run yet"
+        same = record.fingerprint == staleness.fingerprint(notebook, root)
+        return touched(record, root) if same else _changes(record, root)
+    except (RecordError, notebooks.NotebookError) as error:
         return str(error)
-    if record is None:
-        return "not run yet"
-    if record.fingerprint != staleness.fingerprint(notebook, root):
-        then, now = record.code, staleness.fingerprint_parts(notebook, root) or {}
-        changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-        if not then or not changed:
-            return "its code changed since"
-        names = ["its code cells" if name == "notebook" else name for name in changed[:NAMED]]
-        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
-        return f"changed since: {', '.join(names)}{more}"
-    return touched(record, root)
+
+
+def _changes(record, root):
+    """Return in words what changed of the code that a record is about."""
+    then, now = record.code, staleness.fingerprint_parts(record.notebook, root)
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    if not then or not changed:
+        return "its code changed since"
+    names = ["its code cells" if name == "notebook" else name for name in changed[:NAMED]]
+    more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+    return f"changed since: {', '.join(names)}{more}"
 
 
 def touched(record, root):
@@ -211,15 +206,6 @@ def verdict_counts(record):
     found = [verdict.verdict for verdict in record.verdicts().values()]
     counts = [f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found]
     return ", ".join(counts) or "no claims"
-
-
-def claims_table(record):
-    """Return the claims of a record as a plain-text table."""
-    verdicts, rows = record.verdicts(), []
-    for claim in record.claims:
-        ours = formats.interval(claim.difference) if claim.difference else "one seed"
-        rows.append((claim.id, f"{ours} {claim.unit}", claim.n, verdicts[claim.id].verdict))
-    return table(("claim", "difference", "seeds", "verdict"), rows)
 
 
 def merge(records):

@@ -21,7 +21,7 @@ EXAMPLES = "book/examples"
 OWN = ("labutils", "press")
 PACKAGES = {"sklearn": "scikit-learn"}  # that have another name than what is imported
 LICENCE = "SPDX-License-Identifier: MIT"
-WIDTH, SHORT = 99, 30  # letters of a line of prose; lines of a function that is taken along
+SHORT = 30  # lines of a function that is taken along
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,10 @@ def equation_numbers(notebook):
 
 @cache
 def of(slug, root):
-    """The Technique of a notebook. Raises NotebookError if nothing of it can stand alone."""
+    """The Technique of a notebook, None if no cell has this tag.
+
+    Raises NotebookError if nothing of it can stand alone.
+    """
     notebook = notebooks.read(notebooks.path(slug, root))
     numbers, imports, parts = equation_numbers(notebook), {}, []
     cells = [(notebooks.tags(cell), cell["source"]) for _, cell in notebooks.code_cells(notebook)]
@@ -82,6 +85,8 @@ def of(slug, root):
     for tags, source in cells:
         if "technique" in tags:
             parts.append([_Part(*piece) for piece in _pieces(shown(source, numbers))])
+    if not parts:
+        return None
     every = [part for cell in parts for part in cell]
     for name in {name for part in every for name in part.bound}:
         imports.pop(name, None)
@@ -214,29 +219,10 @@ def tests(slug, root):
 def text(paper, root):
     """The file of a paper's technique: header, imports, code, and an example that it runs."""
     found, (url, tag) = of(paper.slug, root), notebooks.repository(root)
-    base = notebooks.public_address(url)
-    links = [("Page", f"{base}{paper.docname}.html")]
-    links += [("Evidence", f"{base}{paper.theme.docname}.html#claims-of-{paper.slug}")]
-    links += [("Tests", f"{url}/tree/{tag}/tests/notebooks/{paper.theme.slug}")]
-    paragraphs = [
-        f"{paper.heading}.",
-        f'The technique of {paper.cited}, "{paper.title}", {paper.link}: {paper.idea}.',
-        f"Taken from the book Learning from Less, {notebooks.version(root)}. Numbers of equations "
-        "are those of its page or, where the code says so, of the paper.",
-        "\n".join(f"{name + ':':9} {link}" for name, link in links),
-        f"Needs {', '.join(found.needs) or 'Python alone'}."
-        + " Run this file to see what the example at its end gives." * bool(found.example),
-    ]
-    if found.left_out:
-        paragraphs.append(
-            f"Left out, since they train or augment with helpers of the book: "
-            f"{', '.join(found.left_out)}. Do that in your own way; the page has ours."
-        )
-    head = "\n\n".join(p if "\n" in p else textwrap.fill(p, WIDTH, break_long_words=False,
-                       break_on_hyphens=False) for p in paragraphs)  # fmt: skip
-    author = "The authors of Learning from Less"
-    licence = f"# {LICENCE}\n# Copyright 2026 {author}, {url}/blob/{tag}/LICENSE"
-    return f'"""{head}\n"""\n\n{licence}\n\n{found.body}\n{_main(found)}'
+    return catalogue.filled(
+        root, "technique.txt", paper=paper, found=found, url=url, tag=tag, licence=LICENCE,
+        address=notebooks.public_address(url), version=notebooks.version(root), main=_main(found),
+    )  # fmt: skip
 
 
 def _main(found):
@@ -253,15 +239,9 @@ def _main(found):
 def write(folder, root=None, names=None):
     """Write the files of notebooks (default: all that have a technique); return their paths."""
     root = notebooks.book_root(root)
-    names = names or [slug for slug in notebooks.chapters(root) if has_technique(slug, root)]
     known = catalogue.load(root)
-    papers = [known.paper(slug) for slug in names]
-    files = {folder / f"{of(p.slug, root).module}.py": text(p, root) for p in papers}
+    papers = [known.paper(slug) for slug in names or notebooks.chapters(root)]
+    made = [(of(paper.slug, root), paper) for paper in papers]
+    files = {folder / f"{found.module}.py": text(paper, root) for found, paper in made if found}
     notebooks.write(files)
     return list(files)
-
-
-def has_technique(slug, root):
-    """Whether a notebook has a cell with this tag."""
-    cells = notebooks.code_cells(notebooks.read(notebooks.path(slug, root)))
-    return any("technique" in notebooks.tags(cell) for _, cell in cells)

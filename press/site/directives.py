@@ -3,8 +3,8 @@
 All read the catalogue, the records and the notebooks when the site is built.
 """
 
-import base64
-import re
+import hashlib
+from base64 import b64decode
 from collections import Counter
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,14 +12,13 @@ from urllib.parse import urlparse
 from docutils import nodes
 from sphinx.errors import ConfigError
 
-from press import catalogue, notebooks
-from press.contract import LINES_A_MINUTE, WORDS_A_MINUTE
+from press import catalogue, notebooks, standalone
+from press.contract import minutes_to_read
 from press.site import records, take
 from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
 
 CHEAT_SHEETS = "book/cheat-sheets"
-PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
 OPEN_THEMES = 12  # up to so many notebooks, the navigation shows all of them unasked
 
 
@@ -35,7 +34,7 @@ class NotebookDirective(TemplateDirective):
             "colab": self.colab(paper),
             "runs": records.runs(self.root, paper),
             "profiles": PROFILES if paper.kind == "chapter" else PROFILES[:1],
-            "minutes": reading_minutes(notebook(self.root, paper)),
+            "minutes": 5 * round(minutes_to_read(notebook(self.root, paper)) / 5),
             "learned": self.learned(paper),
         }
 
@@ -82,7 +81,7 @@ class Techniques(TemplateDirective):
     def content_nodes(self):
         found = []
         for theme in self.catalogue.themes:
-            own = [(paper, take.of(paper.slug, self.root)) for paper in theme.notebooks]
+            own = [(paper, standalone.of(paper.slug, self.root)) for paper in theme.notebooks]
             if own := [pair for pair in own if pair[1]]:
                 section = nodes.section("", nodes.title("", theme.title), ids=[theme.slug])
                 section += self.render("techniques.html", techniques=own)
@@ -150,41 +149,23 @@ def notebook(root, paper):
     return notebooks.read(path)["cells"] if path.exists() else []
 
 
-def reading_minutes(cells):
-    """Minutes to read the prose and the code in sight, to the nearest five."""
-    words = lines = 0
-    for cell in cells:
-        if cell["cell_type"] == "markdown":
-            words += len(re.findall(r"\w+", cell["source"]))
-        elif not {"setup", "hide-input", "hide-cell"} & notebooks.tags(cell):
-            lines += len(re.findall(r"^.*\S", cell["source"], re.MULTILINE))
-    return 5 * round((words / WORDS_A_MINUTE + lines / LINES_A_MINUTE) / 5)
-
-
 def key_figure(root, paper):
-    """{file, data, alt, anchor} of the figure that the catalogue names; None before it is drawn."""
+    """{file, alt, anchor} of the figure that the catalogue names; None before it is drawn.
+
+    The file is that of the notebook's page: MyST-NB names it by the digest of what it holds.
+    """
     for cell in notebook(root, paper) if paper.figure else ():
         look = cell["metadata"].get("mystnb", {})
         if look.get("figure", {}).get("name") != paper.figure:
             continue
-        for output in cell["outputs"]:
-            for mime, suffix in PICTURES.items():
-                if data := output.get("data", {}).get(mime):
-                    return {
-                        "file": f"key-{paper.slug}.{suffix}",
-                        "data": base64.b64decode(data) if suffix == "png" else data.encode(),
-                        "alt": look["image"]["alt"],
-                        "anchor": paper.figure,
-                    }
+        found = {"alt": look["image"]["alt"], "anchor": paper.figure}
+        for data in (output.get("data", {}) for output in cell["outputs"]):
+            if svg := data.get("image/svg+xml"):
+                content = "\n".join(svg.splitlines()).encode()
+                return found | {"file": f"{hashlib.sha256(content).hexdigest()}.svg"}
+            if png := data.get("image/png"):
+                return found | {"file": f"{hashlib.sha256(b64decode(png)).hexdigest()}.png"}
     return None
-
-
-def write_key_figures(app):
-    root, folder = Path(app.srcdir), Path(app.outdir) / "_images"
-    for paper in records.load(root).papers:
-        if found := key_figure(root, paper):
-            folder.mkdir(exist_ok=True)
-            (folder / found["file"]).write_bytes(found["data"])
 
 
 def open_catalogue(app, config):

@@ -32,7 +32,7 @@ DIRECTIVES = {
 # What is done to the built site, in this order: what comes before `slim_site` becomes light, too,
 # and the policies name what all others have written into the pages.
 FINISH = (
-    directives.write_key_figures, records.write_downloads, take.write_files, pages.write_sitemap,
+    records.write_downloads, take.write_files, pages.write_sitemap,
     slim.slim_site, emoji_search.write_files, policy.write_policies,
 )  # fmt: skip
 

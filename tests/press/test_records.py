@@ -52,15 +52,6 @@ def test_where_things_lie(book):
     }  # fmt: skip
 
 
-def test_an_unknown_notebook_is_named(book):
-    book.write("a", "1")
-    book.write("b", "1")
-    assert records.checked(["b", "b"], book.root) == ["b"]
-    assert records.checked([], book.root) == ["a", "b"]
-    with pytest.raises(PressError, match="'c'; the notebooks are: a, b"):
-        records.checked(["a", "c"], book.root)
-
-
 # --- fresh or stale -------------------------------------------------------------------------------
 
 
@@ -180,14 +171,10 @@ def test_records_of_other_devices_lie_beside_the_books_own(ran):
 # --- in words -------------------------------------------------------------------------------------
 
 
-def test_verdicts_and_claims_in_words():
+def test_verdicts_in_words():
     assert records.verdict_counts(record()) == "1 reproduced"
     assert records.verdict_counts(record(profile="smoke")) == "1 not judged"
     assert records.verdict_counts(record(claims=[])) == "no claims"
-    header, _, line = records.claims_table(record()).splitlines()
-    assert header.split() == ["claim", "difference", "seeds", "verdict"]
-    assert line == "better  +1.10 [+0.85, +1.35] points  3      reproduced"
-    assert "better  one seed points" in records.claims_table(record(seeds=[4]))
 
 
 # --- merging --------------------------------------------------------------------------------------
