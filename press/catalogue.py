@@ -46,6 +46,11 @@ class Paper:
     figure: str | None = None
     learned: str | None = None
 
+    @property
+    def state(self):
+        """Its kind, or "to-come" for a notebook that is not written yet."""
+        return "to-come" if self.kind != "reading" and not self.heading else self.kind
+
 
 @dataclass(frozen=True)
 class Theme:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from press import catalogue, notebooks
-from press.technique import used_globals
+from press.technique import bindings, sorted_imports, used_globals
 
 FOLDER = "technique"  # of the site
 EXAMPLES = "book/examples"
@@ -80,7 +80,7 @@ def of(slug, root):
     cells = [cell for cell in cells if cell[0].isdisjoint({"setup", "parameters"})]
     for _, source in sorted(cells, key=lambda cell: "technique" not in cell[0]):
         for node in ast.parse(source).body:
-            for name, line in _bindings(node):
+            for name, line in bindings(node):
                 imports.setdefault(name, line)
     for tags, source in cells:
         if "technique" in tags:
@@ -103,7 +103,7 @@ def of(slug, root):
     lines = {imports[name] for name in used & imports.keys()}
     code = [f"# A helper of the book.\n{part.text.strip()}" for part in helpers]
     code += ["\n".join(p.text for p in cell if p in kept).strip("\n") for cell in parts]
-    body = f"{_sorted_imports(lines)}\n\n\n" + "\n\n\n".join(filter(None, code))
+    body = f"{sorted_imports(lines)}\n\n\n" + "\n\n\n".join(filter(None, code))
     needs = {line[0].partition(".")[0] for line in lines} - set(sys.stdlib_module_names)
     file = notebooks.book_root(root) / EXAMPLES / f"{slug}.py"
     example = file.read_text("utf-8").strip() if file.is_file() else ""
@@ -121,7 +121,7 @@ class _Part:
         self.used = used_globals(table)
         self.bound = [s.get_name() for s in table.get_symbols() if s.is_assigned()]
         for inner in ast.walk(node):
-            self.used |= {line[0].partition(".")[0] for _, line in _bindings(inner)} & set(OWN)
+            self.used |= {line[0].partition(".")[0] for _, line in bindings(inner)} & set(OWN)
 
     @property
     def described(self):
@@ -148,15 +148,6 @@ def defined(source):
     return [name for piece in _pieces(source) for name in _Part(*piece).bound]
 
 
-def _bindings(node):
-    """Yield (name, (module, name in it or None, as)) of an import statement."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        for alias in node.names:
-            inside = isinstance(node, ast.ImportFrom)
-            path = (node.module, alias.name) if inside else (alias.name, None)
-            yield alias.asname or alias.name.partition(".")[0], (*path, alias.asname)
-
-
 def _helpers(imports, root):
     """Short functions of labutils that need nothing else of it, as parts.
 
@@ -168,7 +159,7 @@ def _helpers(imports, root):
         if module.partition(".")[0] not in OWN or not inside or alias or not file.is_file():
             continue
         source = file.read_text("utf-8")
-        own = {bound: line for node in ast.parse(source).body for bound, line in _bindings(node)}
+        own = {bound: line for node in ast.parse(source).body for bound, line in bindings(node)}
         pieces = [_Part(*piece) for piece in _pieces(source)]
         others = {bound for part in pieces for bound in part.bound if bound != name}
         others |= {bound for bound, line in own.items() if line[0].partition(".")[0] in OWN}
@@ -189,20 +180,6 @@ def _apart(parts, imports):
         away |= {name for part in kept if part not in found for name in part.bound}
         kept = found
     return kept, away & {name for part in parts for name in part.bound}
-
-
-def _sorted_imports(lines):
-    """Import statements, the standard library's first."""
-    groups = []
-    own = {line for line in lines if line[0].partition(".")[0] in sys.stdlib_module_names}
-    for group in (own, lines - own):
-        whole = sorted(f"import {m}" + f" as {a}" * bool(a) for m, name, a in group if not name)
-        members = {}
-        for module, name, alias in sorted(x for x in group if x[1]):
-            members.setdefault(module, []).append(name + f" as {alias}" * bool(alias))
-        whole += [f"from {module} import {', '.join(names)}" for module, names in members.items()]
-        groups.append("\n".join(whole))
-    return "\n\n".join(filter(None, groups))
 
 
 # --- the file ------------------------------------------------------------------------------------

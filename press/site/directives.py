@@ -1,9 +1,10 @@
-"""Directives of the landing page, of the themes, and of the lines under the notebooks' titles.
+"""Directives of the landing page, of the themes, of the map, and under the notebooks' titles.
 
 All read the catalogue, the records and the notebooks when the site is built.
 """
 
 import hashlib
+import json
 from base64 import b64decode
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,8 @@ from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
 
 CHEAT_SHEETS = "book/cheat-sheets"
+FIGURES = ("nt-xent", "rs2", "lls", "fixmatch", "emoji")  # to play with
+DATA = {"fixmatch": "book/generated/fixmatch_confidences.json"}  # whose moments a figure shows
 OPEN_THEMES = 12  # up to so many notebooks, the navigation shows all of them unasked
 
 
@@ -134,13 +137,62 @@ class Theme(NotebookDirective):
         states = [self.facts(paper) for paper in theme.notebooks]
         compared = any(paper.kind == "lab" for paper in theme.notebooks)
         protocol = (self.root / "book/_templates/protocol.txt").read_text("utf-8")
-        to_come = [p for p in theme.papers if not p.heading and p.kind != "reading"]
+        to_come = [paper for paper in theme.papers if paper.state == "to-come"]
         return [
             *self.render("question.html", theme=theme),
             *self.parse_content_to_nodes(),
             *self.render("theme.html", theme=theme, states=states, to_come=to_come),
             *self.parse_text_to_nodes(protocol if compared else ""),
         ]
+
+
+class FieldMap(TemplateDirective):
+    """All papers of the catalogue: counts, controls, one section per theme.
+
+    The list stands in the page itself, so it can be read and printed without scripts; field-map.js
+    adds a search field and filters where scripts run.
+    """
+
+    def content_nodes(self):
+        papers, themes = self.catalogue.papers, self.catalogue.themes
+        chapters = [paper for paper in papers if paper.kind == "chapter"]
+        states = Counter(paper.state for paper in papers)
+        near = Counter(paper.near for paper in papers)
+        # The papers are cited without text, so that the page's bibliography lists them.
+        cited, _ = self.parse_inline(
+            f"{{cite:empty}}`{','.join(paper.key for paper in papers)}`", lineno=self.lineno
+        )
+        values = {"states": states, "near": near, "chapters": chapters}
+        top = self.render("field-map.html", total=len(papers), themes=themes, **values)
+        return [nodes.paragraph("", "", *cited), *top, *map(self.section, themes)]
+
+    def section(self, theme):
+        section = nodes.section("", nodes.title("", theme.title), ids=[f"theme-{theme.slug}"])
+        section["classes"].append("theme")
+        papers = [(paper, self.catalogue.paper(paper.near)) for paper in theme.papers]
+        section += self.render(
+            "field-map-theme.html", theme=theme, papers=papers, make_id=nodes.make_id
+        )
+        return section
+
+
+class Play(TemplateDirective):
+    """The figure that the argument names, to play with; its caption is the content.
+
+    book/_static/play.js draws it in the page and computes its numbers there.
+    """
+
+    required_arguments = 1
+    has_content = True
+
+    def content_nodes(self):
+        name = self.arguments[0]
+        if name not in FIGURES:
+            raise self.error(f"no figure {name!r} to play with; there are {', '.join(FIGURES)}")
+        data = None
+        if name in DATA:
+            data = json.loads((self.root / DATA[name]).read_text("utf-8"))["moments"]
+        return self.render("play.html", name=name, data=data, caption=" ".join(self.content))
 
 
 def notebook(root, paper):
