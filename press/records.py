@@ -11,7 +11,6 @@ from labutils.statistics import VERDICTS
 from press import PressError, digests, notebooks, staleness
 
 NAMED = 4  # changed definitions that are named; more are counted
-TIMED = {"seconds", "time", "cost"}  # words in the name of what a clock measured
 
 
 def record_path(notebook, profile, root):
@@ -125,25 +124,6 @@ def sealed(record, stored, history):
     """Return a record with the digests of what is stored with it: a notebook, a history's text."""
     digested = {"outputs": digests.of_outputs(stored), "history": digests.of_history(history)}
     return replace(record, **digested)
-
-
-def timeless(record):
-    """Return what a record says without seconds and memory, as text.
-
-    Equal to the byte for runs of the same code and seeds on the same device and threads. Claims and
-    numbers on seconds are left out too: their unit is s, or a word of their name tells.
-    """
-    content = json.loads(record.to_json())
-    for name in ("run", "outputs", "history", "digest"):  # outputs may print seconds
-        del content[name]
-    content["claims"] = [c for c in content["claims"] if not _timed(c["id"], c["unit"])]
-    numbers = content["numbers"].items()
-    content["numbers"] = {name: n for name, n in numbers if not _timed(name, n["unit"])}
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-
-def _timed(name, unit):
-    return unit == "s" or not TIMED.isdisjoint(name.split("-"))
 
 
 def _text(file):

@@ -54,12 +54,9 @@ class NotebookDirective(TemplateDirective):
             raise self.error(f"{place}: learned names {missing}, no number of its record") from None
 
     def colab(self, paper):
-        theme = self.config.html_theme_options
-        repository = urlparse(theme["repository_url"]).path.strip("/")
-        folder = theme.get("path_to_docs", "").strip("/")
-        path = "/".join(filter(None, [folder, f"{paper.docname}.ipynb"]))
-        host = theme["launch_buttons"]["colab_url"].rstrip("/")
-        return f"{host}/github/{repository}/blob/{theme['repository_branch']}/{path}"
+        url, tag = notebooks.repository(self.root)
+        host = self.config.html_theme_options["launch_buttons"]["colab_url"]
+        return f"{host}/github{urlparse(url).path}/blob/{tag}/{paper.docname}.ipynb"
 
 
 class ChapterBadges(NotebookDirective):

@@ -7,7 +7,7 @@ import yaml
 from docutils import nodes
 
 from labutils import __version__
-from press.notebooks import public_address, version
+from press.notebooks import public_address, repository, version
 from press.site import records
 from press.site.templates import TemplateDirective, filled
 
@@ -18,11 +18,11 @@ class FromRepository(TemplateDirective):
     required_arguments = 1
 
     def content_nodes(self):
-        theme = self.config.html_theme_options
+        address, branch = repository(self.root)
         return self.render(
             f"{self.arguments[0]}.html", version=version(self.root), year=self.config.copyright,
             citation=yaml.safe_load((self.root / "CITATION.cff").read_text("utf-8")),
-            address=theme["repository_url"], branch=theme["repository_branch"],
+            address=address, branch=branch,
         )  # fmt: skip
 
 
