@@ -144,11 +144,11 @@ class _Run:
         self.spent_file = job.checkpoints / f"seconds-{job.fingerprint}"
         self.spent = 0.0
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
-            self.spent = float(self.spent_file.read_text()) if self.keeps else 0.0
-        for file in digests.damaged(job.checkpoints) if self.keeps else ():
+            self.spent = float(self.spent_file.read_text())
+        for file in digests.damaged(job.checkpoints):
             file.unlink()
             say(f"{job.label}: {file} was damaged; what it held is computed again")
-        for file in job.checkpoints.rglob("*.tmp") if self.keeps else ():
+        for file in job.checkpoints.rglob("*.tmp"):
             file.unlink()  # of a run that was killed while it wrote
 
     @property

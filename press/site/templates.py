@@ -17,12 +17,26 @@ from press.site import records
 from press.words import duration
 
 CODE = re.compile(r"`+([^`]+)`+")
+
+
+def sentence(text):
+    """An idea of the catalogue with a capital letter and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def words(text):
+    """Escaped text with a space before % that does not break."""
+    return Markup(escape(text).replace(" %", "\N{NO-BREAK SPACE}%"))
+
+
 FILTERS = {
     "code": lambda text: Markup(CODE.sub(r"<code>\1</code>", str(escape(text)))),
     "day": itemgetter(slice(len("2026-01-31"))),
     "duration": duration,
     "interval": formats.interval,
     "p_value": formats.p_value,
+    "sentence": sentence,
+    "words": words,
 }
 
 
@@ -34,18 +48,8 @@ def environment(root):
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    made.filters |= FILTERS | {"sentence": sentence, "words": words}
+    made.filters |= FILTERS
     return made
-
-
-def sentence(text):
-    """An idea of the catalogue with a capital letter and a full stop."""
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def words(text):
-    """Escaped text with a space before % that does not break."""
-    return Markup(escape(text).replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def filled(root, template, **values):
