@@ -30,6 +30,7 @@ class Paper:
     docname: the page of its notebook. heading: the title of that; None where there is none (yet).
     """
 
+    theme: "Theme"
     slug: str
     short: str
     key: str
@@ -45,6 +46,11 @@ class Paper:
     figure: str | None = None
     learned: str | None = None
 
+    @property
+    def state(self):
+        """Its kind, or "to-come" for a notebook that is not written yet."""
+        return "to-come" if self.kind != "reading" and not self.heading else self.kind
+
 
 @dataclass(frozen=True)
 class Theme:
@@ -54,7 +60,7 @@ class Theme:
     title: str
     question: str
     docname: str
-    papers: list[Paper] = field(default_factory=list)
+    papers: list[Paper] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def notebooks(self) -> list[Paper]:
@@ -77,11 +83,19 @@ class Catalogue:
         return [paper for theme in self.themes for paper in theme.notebooks]
 
     def paper(self, slug: str) -> Paper:
-        """The row of a slug. Raises CatalogueError if there is none."""
-        for paper in self.papers:
-            if paper.slug == slug:
-                return paper
-        raise CatalogueError(f"{FILE} has no row with the slug {slug!r}; correct it or add one")
+        """The paper of a slug. Raises CatalogueError if there is none."""
+        return _row(self.papers, slug)
+
+    def theme(self, slug: str) -> Theme:
+        """The theme of a slug. Raises CatalogueError if there is none."""
+        return _row(self.themes, slug)
+
+
+def _row(rows, slug):
+    for row in rows:
+        if row.slug == slug:
+            return row
+    raise CatalogueError(f"{FILE} has no row with the slug {slug!r}; correct it or add one")
 
 
 def load(root) -> Catalogue:
@@ -104,7 +118,7 @@ def load(root) -> Catalogue:
     _check([row for _, rows in themes for row in rows], entries)
     headings = _headings(root)
     for theme, rows in themes:
-        theme.papers.extend(_paper(row, theme.slug, entries, headings) for row in rows)
+        theme.papers.extend(_paper(row, theme, entries, headings) for row in rows)
     for docname in headings:  # those that no row has taken
         theme, slug = docname.split("/")[1:]
         raise CatalogueError(
@@ -165,8 +179,9 @@ def _paper(row, theme, entries, headings) -> Paper:
              for person in entry.persons["author"]]  # fmt: skip
     several = len(names) > 2 or names[-1] == "others"
     code = None if row["code"] == "none" else f"https://github.com/{row['code']}"
-    eprint, docname = entry.fields.get("eprint"), f"notebooks/{theme}/{row['slug']}"
+    eprint, docname = entry.fields.get("eprint"), f"notebooks/{theme.slug}/{row['slug']}"
     return Paper(
+        theme=theme,
         **row | {"code": code},
         title=str(Text.from_latex(entry.fields["title"])),
         cited=f"{f'{names[0]} et al.' if several else ' & '.join(names)} {entry.fields['year']}",
@@ -178,9 +193,14 @@ def _paper(row, theme, entries, headings) -> Paper:
 
 def toc(root) -> str:
     """The text of _toc.yml. Themes without a notebook have no place in it."""
+    return filled(root, TOC, themes=load(root).themes)
+
+
+def filled(root, template, **values) -> str:
+    """A template of plain text with these values."""
     loader = jinja2.FileSystemLoader(Path(root) / "book/_templates")
     jinja = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
-    return jinja.get_template(TOC).render(themes=load(root).themes)
+    return jinja.get_template(template).render(values)
 
 
 def write_toc(root) -> None:

@@ -182,16 +182,14 @@ def _in_chapter(notebook):
 
 def _in_lab(notebook):
     """Amounts of a lab; those of its record only after the first recorded run of `small`."""
-    own = [cell for _, cell in notebook.cells if not tags(cell) & {"setup", "parameters"}]
-    seen = _lines(cell for cell in own if not tags(cell) & {"hide-input", "hide-cell"})
-    code = "\n".join(cell["source"] for cell in own if "claims" not in tags(cell))
-    minutes = len(notebook.prose.split()) / WORDS_A_MINUTE + seen / LINES_A_MINUTE
+    told = [c for _, c in notebook.cells if not tags(c) & {"setup", "parameters", "claims"}]
+    code = "\n".join(cell["source"] for cell in told)
     found = {
         "code cells": len(notebook.cells),
         "lines of code without imports, comments and claims": len(CODE_LINE.findall(code)),
         "lines of technique": _lines(notebook.tagged("technique")),
         "stored bytes": notebook.file.stat().st_size,
-        MINUTES: round(minutes, 1),
+        MINUTES: round(minutes_to_read(notebook.content["cells"]), 1),
         "exercises": len(re.findall(r"^```\{exercise\}", notebook.prose, re.MULTILINE)),
         "cells tagged `exercise-solution`": len(notebook.tagged("exercise-solution")),
     }
@@ -200,6 +198,14 @@ def _in_lab(notebook):
         found["primary claims"] = sum(claim.primary for claim in record.claims)
         found["recorded numbers"] = len(record.numbers)
     return found
+
+
+def minutes_to_read(cells):
+    """Minutes that the prose and the code in sight of a notebook take."""
+    words = sum(len(c["source"].split()) for c in cells if c["cell_type"] == "markdown")
+    folded = {"setup", "parameters", "hide-input", "hide-cell"}
+    seen = (c for c in cells if c["cell_type"] == "code" and not tags(c) & folded)
+    return words / WORDS_A_MINUTE + _lines(seen) / LINES_A_MINUTE
 
 
 def _sections(notebook):

@@ -144,11 +144,11 @@ class _Run:
         self.spent_file = job.checkpoints / f"seconds-{job.fingerprint}"
         self.spent = 0.0
         with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
-            self.spent = float(self.spent_file.read_text()) if self.keeps else 0.0
-        for file in digests.damaged(job.checkpoints) if self.keeps else ():
+            self.spent = float(self.spent_file.read_text())
+        for file in digests.damaged(job.checkpoints):
             file.unlink()
             say(f"{job.label}: {file} was damaged; what it held is computed again")
-        for file in job.checkpoints.rglob("*.tmp") if self.keeps else ():
+        for file in job.checkpoints.rglob("*.tmp"):
             file.unlink()  # of a run that was killed while it wrote
 
     @property
@@ -260,13 +260,11 @@ class _Run:
 
 def _package(job):
     """Return the folder whose labutils the job imports; ``PressError`` if its code is other."""
-    if Path(job.root, "labutils", "__init__.py").is_file():
-        if staleness.fingerprint(job.notebook, job.root) != job.fingerprint:
+    package = Path(job.root)
+    if (package / "labutils" / "__init__.py").is_file():
+        if staleness.fingerprint(job.notebook, package) != job.fingerprint:
             raise PressError("its code changed since this run was started; run it again")
-        digests.check_assets(Path(job.root, "labutils"))
-        return Path(job.root)
-    package = Path(labutils.__file__).parents[1]
-    if package_digest(package) != job.package:
+    elif package_digest(package := Path(labutils.__file__).parents[1]) != job.package:
         raise PressError(
             f"the worker's labutils ({package}) differs from the book's; install the same version "
             "of the book's package on all machines"
@@ -396,11 +394,13 @@ def execute(names=(), profile="small", *, seeds=None, jobs=None, dask=None, forc
     """
     root, sweep = notebooks.book_root(root).resolve(), seeds is not None
     planned, waiting, outcomes = {}, [], {}
+    for name in names:
+        notebooks.path(name, root)  # or say now that there is none
     if os.environ.get("LABUTILS_CHECKPOINTS"):
         say("LABUTILS_CHECKPOINTS is for notebooks run by hand; here _build/checkpoints is used")
     with contextlib.ExitStack() as stack:
         try:
-            for name in (names := records.checked(names, root)):
+            for name in dict.fromkeys(names) or notebooks.chapters(root):
                 try:
                     stack.enter_context(reserved(name, profile, root))
                     planned[name] = jobs_of(name, profile, seeds, root)
@@ -536,6 +536,7 @@ def _merge(jobs):
         return f"{jobs[0].notebook}: {error}"
     path = records.merged_path(merged.notebook, merged.profile, root)
     notebooks.write({path: merged.to_json()})
-    say("\n" + records.claims_table(merged))
+    claims = merged.table().assign(claim=[claim.id for claim in merged.claims])
+    say("\n" + claims.to_string(index=False))
     say(f"\nThe record of {count(len(finished), 'seed')} is {path.relative_to(root)}")
     return None

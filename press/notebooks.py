@@ -13,6 +13,9 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlparse
 
+import nbformat
+from nbformat.v4.rwbase import rejoin_lines
+
 from labutils import __version__, find_root
 from labutils.claims import RecordError
 from press import PressError, reader
@@ -45,7 +48,7 @@ def path(chapter, root=None):
     found = list((book_root(root) / "notebooks").glob(f"*/{chapter}.ipynb"))
     if len(found) != 1:
         valid = ", ".join(chapters(root)) or "none yet"
-        raise NotebookError(f"unknown chapter {chapter!r}; the chapters are: {valid}")
+        raise NotebookError(f"unknown notebook {chapter!r}; the notebooks are: {valid}")
     return found[0]
 
 
@@ -56,8 +59,6 @@ def read(file):
 
 def parse(text, file):
     """Like ``read``, of the text or bytes of a file, which errors name."""
-    import nbformat
-
     try:
         notebook = json.loads(text)
         nbformat.validator.get_validator(4, 5).validate(notebook)
@@ -67,14 +68,7 @@ def parse(text, file):
             f"{file} is not a Jupyter notebook ({reason}); restore it, for example with "
             f"`git checkout -- {Path(file).name}` in its folder"
         ) from None
-    for cell in notebook["cells"]:
-        cell["source"] = "".join(cell["source"])
-        for output in cell.get("outputs", ()):
-            if "text" in output:
-                output["text"] = "".join(output["text"])
-            data = output.get("data", {})
-            data |= {mime: "".join(data[mime]) for mime in data if not mime.endswith("json")}
-    return notebook
+    return rejoin_lines(nbformat.from_dict(notebook))
 
 
 def write(contents, journal=None):
@@ -85,11 +79,11 @@ def write(contents, journal=None):
     get Jupyter's own layout.
     """
     files = [Path(file).resolve() for file in contents]  # a link stays one
-    prepared = {_neighbour(file): file for file in files}
+    prepared = {file.with_name(f".{file.name}.{os.getpid()}"): file for file in files}
     try:
         for (temporary, file), content in zip(prepared.items(), contents.values(), strict=True):
             file.parent.mkdir(parents=True, exist_ok=True)
-            text = content if isinstance(content, str) else _in_layout(content)
+            text = content if isinstance(content, str) else nbformat.writes(content).rstrip() + "\n"
             temporary.write_text(text, encoding="utf-8", newline="\n")
             if file.exists():
                 shutil.copymode(file, temporary)
@@ -114,16 +108,6 @@ def recover(journal, files):
     for file in (journal, *(file.resolve() for file in files)):
         for left in file.parent.glob(f".{file.name}.*"):
             left.unlink()
-
-
-def _neighbour(file):
-    return file.with_name(f".{file.name}.{os.getpid()}")
-
-
-def _in_layout(notebook):
-    import nbformat
-
-    return nbformat.writes(nbformat.from_dict(notebook), version=4).rstrip("\n") + "\n"
 
 
 def tags(cell):

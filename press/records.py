@@ -6,14 +6,12 @@ import re
 from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 
-from labutils import PROFILES, formats
+from labutils import PROFILES
 from labutils.claims import RecordError, digest
 from labutils.statistics import VERDICTS
 from press import PressError, digests, notebooks, reader, staleness
-from press.words import table
 
 NAMED = 4  # changed definitions that are named; more are counted
-TIMED = {"seconds", "time", "cost"}  # words in the name of what a clock measured
 
 
 def record_path(notebook, profile, root):
@@ -42,14 +40,6 @@ def failed_path(run, profile, root):
 def merged_path(notebook, profile, root):
     """Return where the record of a sweep is written."""
     return root / "_build" / "sweep" / profile / f"{notebook}.json"
-
-
-def checked(names, root):
-    """Return the notebooks to work on (all for none). Raises ``PressError`` for unknown ones."""
-    valid = notebooks.chapters(root)
-    if unknown := ", ".join(repr(name) for name in names if name not in valid):
-        raise PressError(f"unknown notebook {unknown}; the notebooks are: {', '.join(valid)}")
-    return list(dict.fromkeys(names)) or valid
 
 
 def read(file, **expected):
@@ -100,19 +90,23 @@ def why_stale(notebook, profile, root):
     """Return in words why a notebook has to run, or None if its record and outputs are fresh."""
     try:
         record = read_record(notebook, profile, root)
-    except RecordError as error:
+        if record is None:
+            return "not run yet"
+        same = record.fingerprint == staleness.fingerprint(notebook, root)
+        return touched(record, root) if same else _changes(record, root)
+    except (RecordError, notebooks.NotebookError) as error:
         return str(error)
-    if record is None:
-        return "not run yet"
-    if record.fingerprint != staleness.fingerprint(notebook, root):
-        then, now = record.code, staleness.fingerprint_parts(notebook, root) or {}
-        changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-        if not then or not changed:
-            return "its code changed since"
-        names = ["its code cells" if name == "notebook" else name for name in changed[:NAMED]]
-        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
-        return f"changed since: {', '.join(names)}{more}"
-    return touched(record, root)
+
+
+def _changes(record, root):
+    """Return in words what changed of the code that a record is about."""
+    then, now = record.code, staleness.fingerprint_parts(record.notebook, root)
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    if not then or not changed:
+        return "its code changed since"
+    names = ["its code cells" if name == "notebook" else name for name in changed[:NAMED]]
+    more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+    return f"changed since: {', '.join(names)}{more}"
 
 
 def touched(record, root):
@@ -131,25 +125,6 @@ def sealed(record, stored, history):
     """Return a record with the digests of what is stored with it: a notebook, a history's text."""
     digested = {"outputs": digests.of_outputs(stored), "history": digests.of_history(history)}
     return replace(record, **digested)
-
-
-def timeless(record):
-    """Return what a record says without seconds and memory, as text.
-
-    Equal to the byte for runs of the same code and seeds on the same device and threads. Claims and
-    numbers on seconds are left out too: their unit is s, or a word of their name tells.
-    """
-    content = json.loads(record.to_json())
-    for name in ("run", "outputs", "history", "digest"):  # outputs may print seconds
-        del content[name]
-    content["claims"] = [c for c in content["claims"] if not _timed(c["id"], c["unit"])]
-    numbers = content["numbers"].items()
-    content["numbers"] = {name: n for name, n in numbers if not _timed(name, n["unit"])}
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-
-def _timed(name, unit):
-    return unit == "s" or not TIMED.isdisjoint(name.split("-"))
 
 
 def _text(file):
@@ -215,15 +190,6 @@ def verdict_counts(record):
     found = [verdict.verdict for verdict in record.verdicts().values()]
     counts = [f"{found.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in found]
     return ", ".join(counts) or "no claims"
-
-
-def claims_table(record):
-    """Return the claims of a record as a plain-text table."""
-    verdicts, rows = record.verdicts(), []
-    for claim in record.claims:
-        ours = formats.interval(claim.difference) if claim.difference else "one seed"
-        rows.append((claim.id, f"{ours} {claim.unit}", claim.n, verdicts[claim.id].verdict))
-    return table(("claim", "difference", "seeds", "verdict"), rows)
 
 
 def merge(records):

@@ -40,25 +40,20 @@ SHORTEST = 3  # letters of a text that can be a part of a key
 def fingerprint(notebook, root=None):
     """Return 16 hex digits that change when something changes that a notebook's numbers depend on.
 
-    None if the notebook's source is not at hand (package installed without book). The value does
-    not depend on the version of Python.
+    The value does not depend on the version of Python.
     """
-    parts = fingerprint_parts(notebook, root)
-    return None if parts is None else _digest(json.dumps(parts, sort_keys=True).encode())
+    return _digest(json.dumps(fingerprint_parts(notebook, root), sort_keys=True).encode())
 
 
 def fingerprint_parts(notebook, root=None):
-    """Return what the fingerprint is made of, {what counts: digest}, or None without the source.
+    """Return what the fingerprint is made of, {what counts: digest}.
 
     "notebook": all code cells but the setup cell. "labutils.models.TinyCNN": a definition, or an
     import. "labutils.models.MODELS['cnn-tiny']": table entry. "labutils.models, when imported":
     what the module does to others then. "assets/emoji.json": a packaged file.
     """
-    try:
-        root = notebooks.book_root(root)
-        cells = notebooks.code_cells(notebooks.read(notebooks.path(notebook, root)))
-    except notebooks.NotebookError:
-        return None
+    root = notebooks.book_root(root)
+    cells = notebooks.code_cells(notebooks.read(notebooks.path(notebook, root)))
     sources = [cell["source"] for _, cell in cells if "setup" not in notebooks.tags(cell)]
     return _Reach(root, "\n".join(sources)).digests()
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from functools import cache
 
 from press import catalogue, notebooks
-from press.technique import used_globals
+from press.technique import bindings, sorted_imports, used_globals
 
 FOLDER = "technique"  # of the site
 EXAMPLES = "book/examples"
 OWN = ("labutils", "press")
 PACKAGES = {"sklearn": "scikit-learn"}  # that have another name than what is imported
 LICENCE = "SPDX-License-Identifier: MIT"
-WIDTH, SHORT = 99, 30  # letters of a line of prose; lines of a function that is taken along
+SHORT = 30  # lines of a function that is taken along
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,23 @@ def equation_numbers(notebook):
 
 @cache
 def of(slug, root):
-    """The Technique of a notebook. Raises NotebookError if nothing of it can stand alone."""
+    """The Technique of a notebook, None if no cell has this tag.
+
+    Raises NotebookError if nothing of it can stand alone.
+    """
     notebook = notebooks.read(notebooks.path(slug, root))
     numbers, imports, parts = equation_numbers(notebook), {}, []
     cells = [(notebooks.tags(cell), cell["source"]) for _, cell in notebooks.code_cells(notebook)]
     cells = [cell for cell in cells if cell[0].isdisjoint({"setup", "parameters"})]
     for _, source in sorted(cells, key=lambda cell: "technique" not in cell[0]):
         for node in ast.parse(source).body:
-            for name, line in _bindings(node):
+            for name, line in bindings(node):
                 imports.setdefault(name, line)
     for tags, source in cells:
         if "technique" in tags:
             parts.append([_Part(*piece) for piece in _pieces(shown(source, numbers))])
+    if not parts:
+        return None
     every = [part for cell in parts for part in cell]
     for name in {name for part in every for name in part.bound}:
         imports.pop(name, None)
@@ -98,7 +103,7 @@ def of(slug, root):
     lines = {imports[name] for name in used & imports.keys()}
     code = [f"# A helper of the book.\n{part.text.strip()}" for part in helpers]
     code += ["\n".join(p.text for p in cell if p in kept).strip("\n") for cell in parts]
-    body = f"{_sorted_imports(lines)}\n\n\n" + "\n\n\n".join(filter(None, code))
+    body = f"{sorted_imports(lines)}\n\n\n" + "\n\n\n".join(filter(None, code))
     needs = {line[0].partition(".")[0] for line in lines} - set(sys.stdlib_module_names)
     file = notebooks.book_root(root) / EXAMPLES / f"{slug}.py"
     example = file.read_text("utf-8").strip() if file.is_file() else ""
@@ -116,7 +121,7 @@ class _Part:
         self.used = used_globals(table)
         self.bound = [s.get_name() for s in table.get_symbols() if s.is_assigned()]
         for inner in ast.walk(node):
-            self.used |= {line[0].partition(".")[0] for _, line in _bindings(inner)} & set(OWN)
+            self.used |= {line[0].partition(".")[0] for _, line in bindings(inner)} & set(OWN)
 
     @property
     def described(self):
@@ -143,15 +148,6 @@ def defined(source):
     return [name for piece in _pieces(source) for name in _Part(*piece).bound]
 
 
-def _bindings(node):
-    """Yield (name, (module, name in it or None, as)) of an import statement."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        for alias in node.names:
-            inside = isinstance(node, ast.ImportFrom)
-            path = (node.module, alias.name) if inside else (alias.name, None)
-            yield alias.asname or alias.name.partition(".")[0], (*path, alias.asname)
-
-
 def _helpers(imports, root):
     """Short functions of labutils that need nothing else of it, as parts.
 
@@ -163,7 +159,7 @@ def _helpers(imports, root):
         if module.partition(".")[0] not in OWN or not inside or alias or not file.is_file():
             continue
         source = file.read_text("utf-8")
-        own = {bound: line for node in ast.parse(source).body for bound, line in _bindings(node)}
+        own = {bound: line for node in ast.parse(source).body for bound, line in bindings(node)}
         pieces = [_Part(*piece) for piece in _pieces(source)]
         others = {bound for part in pieces for bound in part.bound if bound != name}
         others |= {bound for bound, line in own.items() if line[0].partition(".")[0] in OWN}
@@ -186,20 +182,6 @@ def _apart(parts, imports):
     return kept, away & {name for part in parts for name in part.bound}
 
 
-def _sorted_imports(lines):
-    """Import statements, the standard library's first."""
-    groups = []
-    own = {line for line in lines if line[0].partition(".")[0] in sys.stdlib_module_names}
-    for group in (own, lines - own):
-        whole = sorted(f"import {m}" + f" as {a}" * bool(a) for m, name, a in group if not name)
-        members = {}
-        for module, name, alias in sorted(x for x in group if x[1]):
-            members.setdefault(module, []).append(name + f" as {alias}" * bool(alias))
-        whole += [f"from {module} import {', '.join(names)}" for module, names in members.items()]
-        groups.append("\n".join(whole))
-    return "\n\n".join(filter(None, groups))
-
-
 # --- the file ------------------------------------------------------------------------------------
 
 
@@ -214,30 +196,10 @@ def tests(slug, root):
 def text(paper, root):
     """The file of a paper's technique: header, imports, code, and an example that it runs."""
     found, (url, tag) = of(paper.slug, root), notebooks.repository(root)
-    base = notebooks.public_address(url)
-    theme = paper.docname.split("/")[1]
-    links = [("Page", f"{base}{paper.docname}.html")]
-    links += [("Evidence", f"{base}book/themes/{theme}.html#claims-of-{paper.slug}")]
-    links += [("Tests", f"{url}/tree/{tag}/tests/notebooks/{theme}")]
-    paragraphs = [
-        f"{paper.heading}.",
-        f'The technique of {paper.cited}, "{paper.title}", {paper.link}: {paper.idea}.',
-        f"Taken from the book Learning from Less, {notebooks.version(root)}. Numbers of equations "
-        "are those of its page or, where the code says so, of the paper.",
-        "\n".join(f"{name + ':':9} {link}" for name, link in links),
-        f"Needs {', '.join(found.needs) or 'Python alone'}."
-        + " Run this file to see what the example at its end gives." * bool(found.example),
-    ]
-    if found.left_out:
-        paragraphs.append(
-            f"Left out, since they train or augment with helpers of the book: "
-            f"{', '.join(found.left_out)}. Do that in your own way; the page has ours."
-        )
-    head = "\n\n".join(p if "\n" in p else textwrap.fill(p, WIDTH, break_long_words=False,
-                       break_on_hyphens=False) for p in paragraphs)  # fmt: skip
-    author = "The authors of Learning from Less"
-    licence = f"# {LICENCE}\n# Copyright 2026 {author}, {url}/blob/{tag}/LICENSE"
-    return f'"""{head}\n"""\n\n{licence}\n\n{found.body}\n{_main(found)}'
+    return catalogue.filled(
+        root, "technique.txt", paper=paper, found=found, url=url, tag=tag, licence=LICENCE,
+        address=notebooks.public_address(url), version=notebooks.version(root), main=_main(found),
+    )  # fmt: skip
 
 
 def _main(found):
@@ -254,15 +216,9 @@ def _main(found):
 def write(folder, root=None, names=None):
     """Write the files of notebooks (default: all that have a technique); return their paths."""
     root = notebooks.book_root(root)
-    names = names or [slug for slug in notebooks.chapters(root) if has_technique(slug, root)]
     known = catalogue.load(root)
-    papers = [known.paper(slug) for slug in names]
-    files = {folder / f"{of(p.slug, root).module}.py": text(p, root) for p in papers}
+    papers = [known.paper(slug) for slug in names or notebooks.chapters(root)]
+    made = [(of(paper.slug, root), paper) for paper in papers]
+    files = {folder / f"{found.module}.py": text(paper, root) for found, paper in made if found}
     notebooks.write(files)
     return list(files)
-
-
-def has_technique(slug, root):
-    """Whether a notebook has a cell with this tag."""
-    cells = notebooks.code_cells(notebooks.read(notebooks.path(slug, root)))
-    return any("technique" in notebooks.tags(cell) for _, cell in cells)

@@ -33,11 +33,12 @@ def load(slug, root=None, tags=("technique",), given=None):
     trees = {number: _parse(slug, number, source) for number, source in chosen}
     nodes = [node for tree in trees.values() for node in ast.walk(tree)]
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
-    imports = []
+    imports = set()
     for number, cell in cells:
         if number not in trees and tags_of(cell).isdisjoint({"setup", "parameters"}):
-            imports += _imports(_parse(slug, number, cell["source"]), used)
-    parts = str(file), slug, tuple(dict.fromkeys(imports)), tuple(chosen)
+            for node in _parse(slug, number, cell["source"]).body:
+                imports |= {line for name, line in bindings(node) if name in used}
+    parts = str(file), slug, sorted_imports(imports), tuple(chosen)
     return _make_module(*parts) if given is None else _make_module.__wrapped__(*parts, given)
 
 
@@ -50,19 +51,33 @@ def _parse(chapter, number, source):
         ) from None
 
 
-def _imports(tree, names):
-    """Yield the top-level import statements of a cell, cut down to what binds one of ``names``."""
-    for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            node.names = [a for a in node.names if (a.asname or a.name.split(".")[0]) in names]
-            if node.names:
-                yield ast.unparse(node)
+def bindings(node):
+    """Yield (name, (module, name in it or None, as)) of an import statement."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        for alias in node.names:
+            inside = isinstance(node, ast.ImportFrom)
+            path = (node.module, alias.name) if inside else (alias.name, None)
+            yield alias.asname or alias.name.partition(".")[0], (*path, alias.asname)
+
+
+def sorted_imports(lines):
+    """Import statements, the standard library's first."""
+    groups = []
+    own = {line for line in lines if line[0].partition(".")[0] in sys.stdlib_module_names}
+    for group in (own, lines - own):
+        whole = sorted(f"import {m}" + f" as {a}" * bool(a) for m, name, a in group if not name)
+        members = {}
+        for module, name, alias in sorted(x for x in group if x[1]):
+            members.setdefault(module, []).append(name + f" as {alias}" * bool(alias))
+        whole += [f"from {module} import {', '.join(names)}" for module, names in members.items()]
+        groups.append("\n".join(whole))
+    return "\n\n".join(filter(None, groups))
 
 
 @functools.lru_cache(maxsize=32)
 def _make_module(file, chapter, imports, technique, given=()):
     name = "notebook_" + chapter.replace("-", "_")
-    parts = {f"{file}, imports": "\n".join([f"# imports of {chapter}", *imports])}
+    parts = {f"{file}, imports": f"# imports of {chapter}\n{imports}"}
     parts |= {f"{file}, cell {number}": source for number, source in technique}
     module = types.ModuleType(name, f"Technique cells of notebooks/{chapter}.ipynb.")
     # One text of all cells under the module's own file name: inspect looks for classes there.

@@ -2,36 +2,15 @@
 
 import re
 
-LITERAL = re.compile(r"(``.+?``|:[a-z:]+:`[^`]+`|(?:\{[a-z:]+\})?`[^`]+`)")
+ROLE = re.compile(r"(\{[a-z:]+\}`[^`]+`)")
 
 
 def plain_docstring(app, what, name, obj, options, lines):
-    """Read `code` in a docstring as code and | as itself, as Markdown and people do."""
-    for i, line in enumerate(lines):
-        parts = LITERAL.split(line)  # prose, literal, prose, ...
-        parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
-        parts[1::2] = [literal(part) for part in parts[1::2]]
-        # reStructuredText wants a boundary after a literal: `Tensor`s
-        lines[i] = parts[0] + "".join(
-            literal + ("\\ " if prose[:1].isalnum() else "") + prose
-            for literal, prose in zip(parts[1::2], parts[2::2], strict=True)
-        )
-
-
-def literal(markup):
-    if markup.startswith(("``", ":")):  # a literal or a role already
-        return markup
-    return f"`{markup}`" if markup.startswith("`") else f"``{markup}``"
+    """Read a role of MyST as code and | as itself; `default_role` reads `code`."""
+    lines[:] = [ROLE.sub(r"``\1``", line).replace("|", r"\|") for line in lines]
 
 
 def own_documented_members(app):
     """Leave out of the API page what a module imports, and what has no docstring."""
     for item in app.env.autoapi_all_objects.values():
         item.children = [c for c in item.children if c.docstring and not c.imported]
-
-
-def setup(app):
-    app.setup_extension("autoapi.extension")
-    app.connect("builder-inited", own_documented_members, priority=900)
-    app.connect("autodoc-process-docstring", plain_docstring)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

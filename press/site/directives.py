@@ -1,57 +1,43 @@
-"""Directives of the landing page, of the themes, and of the lines under the notebooks' titles.
+"""Directives of the landing page, of the themes, of the map, and under the notebooks' titles.
 
 All read the catalogue, the records and the notebooks when the site is built.
 """
 
-import base64
-import re
+import hashlib
+import json
+from base64 import b64decode
 from collections import Counter
-from functools import cache
 from pathlib import Path
 from urllib.parse import urlparse
 
 from docutils import nodes
 from sphinx.errors import ConfigError
 
-from press import catalogue, notebooks
-from press.contract import LINES_A_MINUTE, WORDS_A_MINUTE
+from press import catalogue, notebooks, standalone
+from press.contract import minutes_to_read
 from press.site import records, take
 from press.site.records import PROFILES
 from press.site.templates import TemplateDirective
 
 CHEAT_SHEETS = "book/cheat-sheets"
-PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
+FIGURES = ("nt-xent", "rs2", "lls", "fixmatch", "emoji")  # to play with
+DATA = {"fixmatch": "book/generated/fixmatch_confidences.json"}  # whose moments a figure shows
 OPEN_THEMES = 12  # up to so many notebooks, the navigation shows all of them unasked
 
-load = cache(catalogue.load)
 
-
-class BookDirective(TemplateDirective):
-    """A directive that reads the catalogue."""
-
-    @property
-    def catalogue(self):
-        return load(self.root)
-
-    def paper(self):
-        """The row that the directive's argument names."""
-        try:
-            return self.catalogue.paper(self.arguments[0])
-        except catalogue.CatalogueError as error:
-            raise self.error(str(error)) from None
+class NotebookDirective(TemplateDirective):
+    """A directive that tells of notebooks."""
 
     def facts(self, paper):
         """What cards and badges say of a notebook: its runs, where its claims and Colab are."""
-        theme = next(theme for theme in self.catalogue.themes if paper in theme.papers)
         return {
             "paper": paper,
-            "theme": theme,
             "page": self.link(paper.docname),
-            "claims": self.link(theme.docname, f"#claims-of-{paper.slug}"),
+            "claims": self.link(paper.theme.docname, f"#claims-of-{paper.slug}"),
             "colab": self.colab(paper),
             "runs": records.runs(self.root, paper),
             "profiles": PROFILES if paper.kind == "chapter" else PROFILES[:1],
-            "minutes": reading_minutes(notebook(self.root, paper)),
+            "minutes": 5 * round(minutes_to_read(notebook(self.root, paper)) / 5),
             "learned": self.learned(paper),
         }
 
@@ -68,21 +54,18 @@ class BookDirective(TemplateDirective):
             raise self.error(f"{place}: learned names {missing}, no number of its record") from None
 
     def colab(self, paper):
-        theme = self.config.html_theme_options
-        repository = urlparse(theme["repository_url"]).path.strip("/")
-        folder = theme.get("path_to_docs", "").strip("/")
-        path = "/".join(filter(None, [folder, f"{paper.docname}.ipynb"]))
-        host = theme["launch_buttons"]["colab_url"].rstrip("/")
-        return f"{host}/github/{repository}/blob/{theme['repository_branch']}/{path}"
+        url, tag = notebooks.repository(self.root)
+        host = self.config.html_theme_options["launch_buttons"]["colab_url"]
+        return f"{host}/github{urlparse(url).path}/blob/{tag}/{paper.docname}.ipynb"
 
 
-class ChapterBadges(BookDirective):
+class ChapterBadges(NotebookDirective):
     """The line under a notebook's title: paper, Colab, times, what became of the claims."""
 
     required_arguments = 1
 
     def content_nodes(self):
-        paper = self.paper()
+        paper = self.named(self.catalogue.paper)
         has_sheet = paper.kind == "chapter"
         sheet = self.link(CHEAT_SHEETS, f"#{nodes.make_id(paper.short)}") if has_sheet else None
         facts = self.facts(paper)
@@ -92,13 +75,13 @@ class ChapterBadges(BookDirective):
         ]
 
 
-class Techniques(BookDirective):
+class Techniques(TemplateDirective):
     """What the technique cells of all notebooks define, by theme, and the files of it."""
 
     def content_nodes(self):
         found = []
         for theme in self.catalogue.themes:
-            own = [(paper, take.of(paper.slug, self.root)) for paper in theme.notebooks]
+            own = [(paper, standalone.of(paper.slug, self.root)) for paper in theme.notebooks]
             if own := [pair for pair in own if pair[1]]:
                 section = nodes.section("", nodes.title("", theme.title), ids=[theme.slug])
                 section += self.render("techniques.html", techniques=own)
@@ -106,13 +89,13 @@ class Techniques(BookDirective):
         return found
 
 
-class ChapterCards(BookDirective):
+class ChapterCards(NotebookDirective):
     """A card for each chapter, and the labs of each theme. Argument: the chapter to begin with."""
 
     optional_arguments = 1
 
     def content_nodes(self):
-        first = self.facts(self.paper()) if self.arguments else None
+        first = self.facts(self.named(self.catalogue.paper)) if self.arguments else None
         cards = [
             self.facts(paper) | {"figure": key_figure(self.root, paper)}
             for paper in self.catalogue.papers
@@ -122,7 +105,7 @@ class ChapterCards(BookDirective):
         return self.render("cards.html", cards=cards, first=first, **of_labs)
 
 
-class VerdictStrip(BookDirective):
+class VerdictStrip(TemplateDirective):
     """The papers' statements in all fresh runs, counted by verdict; our own apart."""
 
     def content_nodes(self):
@@ -140,22 +123,18 @@ class VerdictStrip(BookDirective):
         )
 
 
-class Theme(BookDirective):
+class Theme(NotebookDirective):
     """A theme's question, its introduction (the content), its notebooks, and how labs compare."""
 
     required_arguments = 1
     has_content = True
 
     def content_nodes(self):
-        found = [theme for theme in self.catalogue.themes if theme.slug == self.arguments[0]]
-        if not found:
-            known = ", ".join(theme.slug for theme in self.catalogue.themes)
-            raise self.error(f"no theme {self.arguments[0]!r} in {catalogue.FILE}; it has {known}")
-        theme = found[0]
+        theme = self.named(self.catalogue.theme)
         states = [self.facts(paper) for paper in theme.notebooks]
         compared = any(paper.kind == "lab" for paper in theme.notebooks)
         protocol = (self.root / "book/_templates/protocol.txt").read_text("utf-8")
-        to_come = [p for p in theme.papers if not p.heading and p.kind != "reading"]
+        to_come = [paper for paper in theme.papers if paper.state == "to-come"]
         return [
             *self.render("question.html", theme=theme),
             *self.parse_content_to_nodes(),
@@ -164,66 +143,84 @@ class Theme(BookDirective):
         ]
 
 
+class FieldMap(TemplateDirective):
+    """All papers of the catalogue: counts, controls, one section per theme.
+
+    The list stands in the page itself, so it can be read and printed without scripts; field-map.js
+    adds a search field and filters where scripts run.
+    """
+
+    def content_nodes(self):
+        papers, themes = self.catalogue.papers, self.catalogue.themes
+        chapters = [paper for paper in papers if paper.kind == "chapter"]
+        states = Counter(paper.state for paper in papers)
+        near = Counter(paper.near for paper in papers)
+        # The papers are cited without text, so that the page's bibliography lists them.
+        cited, _ = self.parse_inline(
+            f"{{cite:empty}}`{','.join(paper.key for paper in papers)}`", lineno=self.lineno
+        )
+        values = {"states": states, "near": near, "chapters": chapters}
+        top = self.render("field-map.html", total=len(papers), themes=themes, **values)
+        return [nodes.paragraph("", "", *cited), *top, *map(self.section, themes)]
+
+    def section(self, theme):
+        section = nodes.section("", nodes.title("", theme.title), ids=[f"theme-{theme.slug}"])
+        section["classes"].append("theme")
+        papers = [(paper, self.catalogue.paper(paper.near)) for paper in theme.papers]
+        section += self.render(
+            "field-map-theme.html", theme=theme, papers=papers, make_id=nodes.make_id
+        )
+        return section
+
+
+class Play(TemplateDirective):
+    """The figure that the argument names, to play with; its caption is the content.
+
+    book/_static/play.js draws it in the page and computes its numbers there.
+    """
+
+    required_arguments = 1
+    has_content = True
+
+    def content_nodes(self):
+        name = self.arguments[0]
+        if name not in FIGURES:
+            raise self.error(f"no figure {name!r} to play with; there are {', '.join(FIGURES)}")
+        data = None
+        if name in DATA:
+            data = json.loads((self.root / DATA[name]).read_text("utf-8"))["moments"]
+        return self.render("play.html", name=name, data=data, caption=" ".join(self.content))
+
+
 def notebook(root, paper):
     """The cells of a paper's notebook; none before it is written."""
     path = root / f"{paper.docname}.ipynb"
     return notebooks.read(path)["cells"] if path.exists() else []
 
 
-def reading_minutes(cells):
-    """Minutes to read the prose and the code in sight, to the nearest five."""
-    words = lines = 0
-    for cell in cells:
-        if cell["cell_type"] == "markdown":
-            words += len(re.findall(r"\w+", cell["source"]))
-        elif not {"setup", "hide-input", "hide-cell"} & notebooks.tags(cell):
-            lines += len(re.findall(r"^.*\S", cell["source"], re.MULTILINE))
-    return 5 * round((words / WORDS_A_MINUTE + lines / LINES_A_MINUTE) / 5)
-
-
 def key_figure(root, paper):
-    """{file, data, alt, anchor} of the figure that the catalogue names; None before it is drawn."""
+    """{file, alt, anchor} of the figure that the catalogue names; None before it is drawn.
+
+    The file is that of the notebook's page: MyST-NB names it by the digest of what it holds.
+    """
     for cell in notebook(root, paper) if paper.figure else ():
         look = cell["metadata"].get("mystnb", {})
         if look.get("figure", {}).get("name") != paper.figure:
             continue
-        for output in cell["outputs"]:
-            for mime, suffix in PICTURES.items():
-                if data := output.get("data", {}).get(mime):
-                    return {
-                        "file": f"key-{paper.slug}.{suffix}",
-                        "data": base64.b64decode(data) if suffix == "png" else data.encode(),
-                        "alt": look["image"]["alt"],
-                        "anchor": paper.figure,
-                    }
+        found = {"alt": look["image"]["alt"], "anchor": paper.figure}
+        for data in (output.get("data", {}) for output in cell["outputs"]):
+            if svg := data.get("image/svg+xml"):
+                content = "\n".join(svg.splitlines()).encode()
+                return found | {"file": f"{hashlib.sha256(content).hexdigest()}.svg"}
+            if png := data.get("image/png"):
+                return found | {"file": f"{hashlib.sha256(b64decode(png)).hexdigest()}.png"}
     return None
-
-
-def write_key_figures(app, exception):
-    if exception or app.builder.format != "html":
-        return
-    root, folder = Path(app.srcdir), Path(app.outdir) / "_images"
-    for paper in load(root).papers:
-        if found := key_figure(root, paper):
-            folder.mkdir(exist_ok=True)
-            (folder / found["file"]).write_bytes(found["data"])
 
 
 def open_catalogue(app, config):
     """Stop with one sentence if the catalogue is wrong; fold the themes of a long one."""
     try:
-        found = load(Path(app.srcdir)).notebooks
+        found = records.load(Path(app.srcdir)).notebooks
     except catalogue.CatalogueError as error:
         raise ConfigError(str(error)) from None
     config.html_theme_options["show_navbar_depth"] = 2 if len(found) <= OPEN_THEMES else 1
-
-
-def setup(app):
-    app.add_directive("chapter-badges", ChapterBadges)
-    app.add_directive("chapter-cards", ChapterCards)
-    app.add_directive("techniques", Techniques)
-    app.add_directive("theme", Theme)
-    app.add_directive("verdict-strip", VerdictStrip)
-    app.connect("config-inited", open_catalogue)
-    app.connect("build-finished", write_key_figures)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -51,10 +51,8 @@ def image_features(weights, rgb):
     return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
-def write_files(app, exception):
+def write_files(app):
     """Write emoji-search.js and emoji-search.webp."""
-    if exception or app.builder.format != "html":
-        return
     root, static = Path(app.srcdir), Path(app.outdir) / "_static"
     with np.load(root / ASSETS / "labs-clip-emoji.npz") as file:
         arrays = dict(file)
@@ -77,8 +75,3 @@ def write_files(app, exception):
     sheet[: len(rgb)] = rgb
     sheet = sheet.reshape(rows, COLUMNS, 32, 32, 3).swapaxes(1, 2).reshape(rows * 32, -1, 3)
     Image.fromarray(sheet).save(static / "emoji-search.webp", quality=60, method=4)
-
-
-def setup(app):
-    app.connect("build-finished", write_files, priority=950)  # after the site was made light
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

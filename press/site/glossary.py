@@ -70,8 +70,3 @@ def link_first(text, waiting, page):
         rest = rest[found.end() :]
     if pieces:
         text.parent.replace(text, [*pieces, nodes.Text(rest)])
-
-
-def setup(app):
-    app.connect("doctree-resolved", link_terms)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,9 +7,9 @@ import yaml
 from docutils import nodes
 
 from labutils import __version__
-from press.notebooks import public_address, version
+from press.notebooks import public_address, repository, version
 from press.site import records
-from press.site.templates import TemplateDirective, environment
+from press.site.templates import TemplateDirective, filled
 
 
 class FromRepository(TemplateDirective):
@@ -18,11 +18,11 @@ class FromRepository(TemplateDirective):
     required_arguments = 1
 
     def content_nodes(self):
-        theme = self.config.html_theme_options
+        address, branch = repository(self.root)
         return self.render(
             f"{self.arguments[0]}.html", version=version(self.root), year=self.config.copyright,
             citation=yaml.safe_load((self.root / "CITATION.cff").read_text("utf-8")),
-            address=theme["repository_url"], branch=theme["repository_branch"],
+            address=address, branch=branch,
         )  # fmt: skip
 
 
@@ -30,18 +30,18 @@ def add_page_facts(app, pagename, templatename, context, doctree):
     """Describe a page to machines; say at its end where it and its results come from."""
     if doctree is None:
         return
-    root, own = Path(app.srcdir), environment(Path(app.srcdir))
-    notebook = pagename.startswith("notebooks/")
+    root, notebook = Path(app.srcdir), pagename.startswith("notebooks/")
     if pagename == app.config.root_doc:
         context["docstitle"] = None  # the book's title, once
-    context["metatags"] = context.get("metatags", "") + own.get_template("meta.html").render(
-        title=context["title"], description=description(doctree), book=app.config.html_title,
-        notebook=notebook, first=pagename == app.config.root_doc, url=context.get("pageurl"),
-        base=app.config.html_baseurl, version=__version__, author=app.config.author,
+    context["metatags"] = context.get("metatags", "") + filled(
+        root, "meta.html", title=context["title"], description=description(doctree),
+        book=app.config.html_title, notebook=notebook, first=pagename == app.config.root_doc,
+        url=context.get("pageurl"), base=app.config.html_baseurl, version=__version__,
+        author=app.config.author,
     )  # fmt: skip
     facts = {"version": version(root), "run": records.shown(root, pagename), "notebook": notebook}
     numbers = context["body"].replace('"pasted-text">-', '"pasted-text">\N{MINUS SIGN}')
-    context["body"] = numbers + own.get_template("provenance.html").render(**facts)
+    context["body"] = numbers + filled(root, "provenance.html", **facts)
 
 
 def description(doctree):
@@ -66,28 +66,8 @@ def set_address(app, config):
     config.html_baseurl = config.html_baseurl or public_address(url)
 
 
-def write_sitemap(app, exception):
-    if not exception and app.builder.format == "html":
-        pages = sorted(map(app.builder.get_target_uri, app.env.found_docs))
-        text = environment(Path(app.srcdir)).get_template("sitemap.xml").render(
-            addresses=[urljoin(app.config.html_baseurl, page) for page in pages]
-        )  # fmt: skip
-        (Path(app.outdir) / "sitemap.xml").write_text(text, "utf-8")
-
-
-def not_found_page(app):
-    body, head = (
-        environment(Path(app.srcdir)).get_template(name).render()
-        for name in ("404.html", "404-head.html")
-    )
-    yield "404", {"title": "This page is not here", "body": body, "metatags": head}, "page.html"
-
-
-def setup(app):
-    app.add_directive("from-repository", FromRepository)
-    app.connect("config-inited", set_address)
-    app.connect("env-get-updated", number_by_page, priority=900)  # after they were counted
-    app.connect("html-page-context", add_page_facts)
-    app.connect("html-collect-pages", not_found_page)
-    app.connect("build-finished", write_sitemap)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+def write_sitemap(app):
+    pages = sorted(map(app.builder.get_target_uri, app.env.found_docs))
+    addresses = [urljoin(app.config.html_baseurl, page) for page in pages]
+    text = filled(Path(app.srcdir), "sitemap.xml", addresses=addresses)
+    (Path(app.outdir) / "sitemap.xml").write_text(text, "utf-8")

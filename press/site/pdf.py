@@ -14,6 +14,9 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import yaml
+from playwright.sync_api import Error, sync_playwright
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import ArrayObject, Fit, NameObject
 from tqdm.auto import tqdm
 
 from labutils import __version__
@@ -38,11 +41,6 @@ FOOT, FRONT = map(TEMPLATES.get_template, ("pdf-foot.css", "pdf-front.html"))
 @contextlib.contextmanager
 def chromium():
     """A headless Chromium under Playwright. Raises ``PressError`` if there is none."""
-    try:
-        import pypdf  # noqa: F401
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError as error:
-        raise PressError(f"printing needs {error.name}, which .venv has: `make pdf`") from None
     with sync_playwright() as playwright:
         try:
             # A container has neither Chromium's sandbox nor much shared memory.
@@ -129,8 +127,6 @@ def write(site, parts, target, browser, title, subtitle=""):
 
 def sheets(tab):
     """What a browser's tab shows, printed; a pypdf reader."""
-    from pypdf import PdfReader
-
     side = f"{MARGIN_MM}mm"
     margin = {"top": side, "bottom": f"{FOOT_MM}mm", "left": side, "right": side}
     return PdfReader(BytesIO(tab.pdf(format="A4", print_background=True, margin=margin)))
@@ -142,9 +138,6 @@ def join(cover, printed, addresses, parts, headings):
     ``cover`` and the values of ``printed``, {page: ...}, are readers. A link to a file of the site
     that is not in the book is no link any more.
     """
-    from pypdf import PdfWriter
-    from pypdf.generic import ArrayObject, Fit, NameObject
-
     writer, start, places = PdfWriter(), {}, {}
     for page, reader in {None: cover, **printed}.items():
         start[page] = len(writer.pages)

@@ -30,16 +30,10 @@ def with_policy(page, handlers=()):
     return PLACE.sub(lambda match: match[0] + meta, page, count=1)
 
 
-def write_policies(app, exception):
-    if not exception and app.builder.format == "html":
-        files = [file for file in Path(app.outdir).rglob("*.html") if "_static" not in file.parts]
-        pages = {file: file.read_text("utf-8") for file in files}
-        # The search reads other pages, handlers and all, to quote them.
-        handlers = {html.unescape(x) for page in pages.values() for x in HANDLER.findall(page)}
-        for file, page in pages.items():
-            file.write_text(with_policy(page, handlers), "utf-8")
-
-
-def setup(app):
-    app.connect("build-finished", write_policies, priority=950)  # after `slim`
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+def write_policies(app):
+    files = [file for file in Path(app.outdir).rglob("*.html") if "_static" not in file.parts]
+    pages = {file: file.read_text("utf-8") for file in files}
+    # The search reads other pages, handlers and all, to quote them.
+    handlers = {html.unescape(x) for page in pages.values() for x in HANDLER.findall(page)}
+    for file, page in pages.items():
+        file.write_text(with_policy(page, handlers), "utf-8")

@@ -18,12 +18,13 @@ PROFILES = ("small", "full")  # smoke runs prove nothing about claims
 SETTING = re.compile(r"\(.*?\)|\d[\d.,]*")  # what tells apart the settings of one statement
 MIXED = "mixed"
 
+load = cache(catalogue.load)
+
 
 @dataclass(frozen=True)
 class Run:
     """A record with what is derived from it when it is shown."""
 
-    theme: catalogue.Theme
     paper: catalogue.Paper
     record: Record
     stale: bool
@@ -58,27 +59,16 @@ class Run:
 
 
 @cache
-def themes(root):
-    """The themes of the catalogue that have a notebook, in the order of the book."""
-    return [theme for theme in catalogue.load(root).themes if theme.notebooks]
-
-
-def notebooks(root):
-    """[(theme, paper), ...] of all notebooks, in the order of the book."""
-    return [(theme, paper) for theme in themes(root) for paper in theme.notebooks]
-
-
-@cache
 def all_runs(root):
     """Every recorded run, in the order of the book."""
     found = []
-    for theme, paper in notebooks(root):
+    for paper in load(root).notebooks:
         every = (_usable(read_record, paper.slug, name, root) for name in PROFILES)
         for record in filter(None, every):
             others = _usable(replications, paper.slug, record.profile, root) or []
             same = [other for other in others if other.fingerprint == record.fingerprint]
             stale = why_stale(paper.slug, record.profile, root) is not None
-            found.append(Run(theme, paper, record, stale, same))
+            found.append(Run(paper, record, stale, same))
     return found
 
 
@@ -133,7 +123,7 @@ def row(run, claim):
     difference, environment = claim.difference, record.environment
     first, second = ((arm, sum(claim.values[arm]) / len(claim.values[arm])) for arm in claim.arms)
     return {
-        "notebook": record.notebook, "theme": run.theme.slug, "profile": record.profile,
+        "notebook": record.notebook, "theme": run.paper.theme.slug, "profile": record.profile,
         "claim": claim.id, "statement": claim.statement, "source": claim.source,
         "primary": claim.primary, "where": claim.where,
         **{f"paper_{name}": paper.get(name) for name in ("value", "unit", "source")},
@@ -153,14 +143,14 @@ def as_json(root):
     everything = {
         "records": [
             asdict(run.record)
-            | {"theme": run.theme.slug, "stale": run.stale}
+            | {"theme": run.paper.theme.slug, "stale": run.stale}
             | {"verdicts": {name: asdict(v) for name, v in run.verdicts.items()}}
             for run in all_runs(root)
         ],
         "replications": [asdict(r) for run in all_runs(root) for r in run.replications],
         "superseded": [
             {"notebook": paper.slug, **asdict(old)}
-            for _, paper in notebooks(root)
+            for paper in load(root).notebooks
             for old in superseded(root, paper)
         ],
     }
@@ -170,7 +160,6 @@ def as_json(root):
 DOWNLOADS = {"results.csv": as_csv, "results.json": as_json}
 
 
-def write_downloads(app, exception):
-    if not exception and app.builder.format == "html":
-        for name, content in DOWNLOADS.items():
-            (Path(app.outdir) / name).write_text(content(Path(app.srcdir)), "utf-8")
+def write_downloads(app):
+    for name, content in DOWNLOADS.items():
+        (Path(app.outdir) / name).write_text(content(Path(app.srcdir)), "utf-8")

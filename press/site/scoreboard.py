@@ -25,17 +25,13 @@ class Scoreboard(TemplateDirective):
     def content_nodes(self):
         if not self.arguments:
             rows = [
-                (theme, paper, profile, records.runs(self.root, paper).get(profile))
-                for theme, paper in records.notebooks(self.root)
+                (paper, profile, records.runs(self.root, paper).get(profile))
+                for paper in self.catalogue.notebooks
                 for profile in (PROFILES if paper.kind == "chapter" else PROFILES[:1])
             ]
             return self.render("runs.html", rows=rows)
-        themes = {theme.slug: theme for theme in records.themes(self.root)}
-        theme = themes.get(self.arguments[0])
-        if theme is None:
-            known = ", ".join(themes)
-            raise self.error(f"{self.arguments[0]!r} is no theme with a notebook; {known} are")
-        runs = [run for run in records.all_runs(self.root) if run.theme == theme]
+        theme = self.named(self.catalogue.theme)
+        runs = [run for run in records.all_runs(self.root) if run.paper.theme == theme]
         return self.render(
             "claims.html", theme=theme, runs=runs, verdicts=VERDICTS[:3], asked=asked,
             measured=measured, marks=marks,
@@ -48,7 +44,7 @@ class Superseded(TemplateDirective):
     def content_nodes(self):
         rows = [
             (paper, old, records.count(claim["verdict"] for claim in old.claims))
-            for _, paper in records.notebooks(self.root)
+            for paper in self.catalogue.notebooks
             for old in records.superseded(self.root, paper)
         ]
         return self.render("superseded.html", rows=rows)
@@ -87,9 +83,9 @@ def link_claims(app, doctree, docname):
     if cells:
         cells[0]["ids"].append("table-of-claims")
     run = records.shown(Path(app.srcdir), docname)
-    if run is None or run.theme.docname not in app.env.found_docs:
+    if run is None or run.paper.theme.docname not in app.env.found_docs:
         return
-    page = app.builder.get_relative_uri(docname, run.theme.docname)
+    page = app.builder.get_relative_uri(docname, run.paper.theme.docname)
     anchors = {escape(c.statement, quote=False): run.anchor(c) for c in run.record.claims}
     for raw in [raw for cell in cells for raw in cell.findall(nodes.raw)]:
         text = raw.astext()
@@ -97,11 +93,3 @@ def link_claims(app, doctree, docname):
             link = f'<a href="{page}#{anchor}">{words}</a>'
             text = text.replace(f"<td>{words}</td>", f"<td>{link}</td>")
         raw.replace_self(nodes.raw(text, text, **raw.attributes))
-
-
-def setup(app):
-    app.add_directive("scoreboard", Scoreboard)
-    app.add_directive("superseded", Superseded)
-    app.connect("doctree-resolved", link_claims)
-    app.connect("build-finished", records.write_downloads)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

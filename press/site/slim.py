@@ -17,10 +17,7 @@ from fontTools.ttLib import TTFont
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 from pygments.token import Name, Punctuation, Text, Token, Whitespace
-from sphinx.highlighting import PygmentsBridge
 
-THEME_CSS = "styles/pydata-sphinx-theme.css"
-BOOK_THEME_CSS = "styles/sphinx-book-theme.css"
 ICON_FONTS = "vendor/fontawesome/webfonts"
 LONG = 300  # characters of a path
 
@@ -42,7 +39,6 @@ def slim(svg):
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", "", svg,
                  flags=re.DOTALL)  # fmt: skip
     svg = re.sub(r"\s+", " ", re.sub(r">\s+<", "><", svg)).replace(" />", "/>").strip()
-    svg = CLIPPED.sub(clipped_once, svg)
     svg = re.sub(r'(?<= )(?:d|x|y|points)="[^"]*"', shorter_numbers, svg)
     svg = re.sub(r"translate\([^)]*\)", shorter_numbers, svg)
     svg = re.sub(r"data:image/png;base64,([\w+/=\s]+)", smaller_picture, svg)
@@ -50,47 +46,25 @@ def slim(svg):
     return re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
 
 
-# Signs that follow each other, each clipped by itself to the same area
-CLIPPED = re.compile(
-    r'<g clip-path="([^"]*)">(?:<use[^>]*/>)</g>(?:<g clip-path="\1"><use[^>]*/></g>)+'
-)
-
-
-def clipped_once(match):
-    """The same signs in one group, which also has the style that they share."""
-    signs = re.findall(r"<use[^>]*/>", match[0])
-    styles = {(re.findall(r' style="[^"]*"', sign) or [""])[0] for sign in signs}
-    style = styles.pop() if len(styles) == 1 else ""
-    signs = "".join(sign.replace(style, "") if style else sign for sign in signs)
-    return f'<g clip-path="{match[1]}"{style}>{signs}</g>'
-
-
 def shorter_numbers(match):
     """Numbers with two decimals; one in long lines and bands, which are no symbols."""
     digits = 1 if len(match[0]) > LONG else 2
-    name, _, text = match[0].partition('="') if '="' in match[0] else ("", "", match[0])
     text = re.sub(
-        r"-?\d+\.\d+", lambda n: f"{float(n[0]):.{digits}f}".rstrip("0").rstrip("."), text
+        r"-?\d+\.\d+", lambda n: f"{float(n[0]):.{digits}f}".rstrip("0").rstrip("."), match[0]
     )
-    if name == "d":  # a path needs no blanks around its letters and signs, nor leading zeros
-        text = re.sub(r"\s*([A-Za-z])\s*", r"\1", text).replace(" -", "-")
-        text = re.sub(r"(?<!\d)0\.", ".", text)
-    return f'{name}="{text}' if name else text
+    if text.startswith("d="):  # a path needs no blanks around its letters and signs
+        text = re.sub(r"(?<=[A-Za-z]) | (?=[A-Za-z-])", "", text)
+    return text
 
 
 def smaller_picture(match):
-    """Nearly the same picture in fewer bytes: greys blur a little, the rest has fewer colours."""
-    stream, options = io.BytesIO(), {"lossless": True}
+    """Nearly the same picture in fewer bytes and colours."""
+    stream = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(match[1]))) as picture:
         picture = picture.convert("RGBA")
-        *channels, alpha = picture.split()
-        mode = "RGBA" if alpha.getextrema()[0] < 255 else "RGB"
-        picture = picture.convert(mode)
-        if mode == "RGB" and len({channel.tobytes() for channel in channels}) == 1:
-            options = {"quality": 90}
-        else:
-            picture = picture.quantize(64, dither=Image.Dither.NONE).convert(mode)
-        picture.save(stream, "WEBP", **options)
+        mode = "RGBA" if picture.getextrema()[3][0] < 255 else "RGB"  # the better palettes
+        fewer = picture.convert(mode).quantize(64, dither=Image.Dither.NONE)
+        fewer.convert(mode).save(stream, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -167,10 +141,10 @@ CLASS = re.compile(r"\.((?:[\w-]|\\.)+)")
 HIDDEN = re.compile(r":(?:not|is|where)\((?:[^()]|\([^()]*\))*\)")  # need not be there to match
 
 
-def slim_styles(source, target, words):
-    """Write the theme's styles without the rules for classes that no page and no script has."""
-    rules = tinycss2.parse_stylesheet(source.read_text("utf-8"), skip_comments=True)
-    target.write_text("".join(kept(rules, words)), "utf-8")
+def slim_styles(file, words):
+    """Leave out of a style sheet the rules for classes that no page and no script has."""
+    rules = tinycss2.parse_stylesheet(file.read_text("utf-8"), skip_comments=True)
+    file.write_text("".join(kept(rules, words)), "utf-8")
 
 
 def kept(rules, words):
@@ -198,43 +172,27 @@ def wanted(selector, words, every=True):
     return (all if every else any)(name in words for name in names) or not names
 
 
-def slim_icons(source, target, styles, others, words):
-    """Keep those icons of a font whose classes occur."""
-    codes = {
-        int(code, 16)
-        for selectors, code in re.findall(r'([^{}]*)\{content:"\\([0-9a-f]+)"\}', styles)
-        if words.intersection(re.findall(r"fa-[\w-]+", selectors))
-    }
-    # Signs that styles name without a class of the font: of admonitions, algorithms, exercises.
-    # They stand there as themselves or by their numbers.
-    codes |= {ord(sign) for sign in set(styles + others) if "\ue000" <= sign <= "\uf8ff"}
-    codes |= {int(code, 16) for code in re.findall(r'content:\s*"\\([0-9a-f]{4})"', others)}
-    font = TTFont(source)
+def slim_icons(file, styles):
+    """Keep those signs of a font that stand in styles, as themselves or by their numbers."""
+    codes = {ord(sign) for sign in set(styles) if "\ue000" <= sign <= "\uf8ff"}
+    codes |= {int(code, 16) for code in re.findall(r'content:\s*"\\([0-9a-f]+)"', styles)}
+    font = TTFont(file)
     options = subset.Options(flavor="woff2", layout_features=[], notdef_outline=True)
     subsetter = subset.Subsetter(options)
     subsetter.populate(unicodes=codes)
     subsetter.subset(font)
     font.flavor = "woff2"
-    font.save(target)
+    font.save(file)
 
 
 # --- all of it -----------------------------------------------------------------------------------
 
 
-def theme_folder(app, file):
-    """The folder of static files of the theme that has a file."""
-    places = [Path(place) / "static" for place in app.builder.theme.get_theme_dirs()]
-    return next(place for place in places if (place / file).is_file())
-
-
-def slim_site(app, exception):
-    if exception or app.builder.name not in ("html", "dirhtml"):
-        return
+def slim_site(app):
     folder = Path(app.outdir)
     slim_figures(folder / "_images")
     texts = slim_pages(folder)
     static = folder / "_static"
-    original = theme_folder(app, THEME_CSS)
     # Bootstrap's script names all that it could show; of that, the theme uses what it puts into
     # the pages, and these.
     texts.append("show fade tooltip tooltip-inner tooltip-arrow bs-tooltip-auto")
@@ -242,25 +200,12 @@ def slim_site(app, exception):
     scripts = [file for file in static.rglob("*.js") if file.name not in others]
     texts += [file.read_text("utf-8", "replace") for file in scripts]
     words = {word for text in texts for word in re.findall(r"[\w-]+", text)}
-    slim_styles(original / THEME_CSS, static / THEME_CSS, words)
-    slim_styles(theme_folder(app, BOOK_THEME_CSS) / BOOK_THEME_CSS, static / BOOK_THEME_CSS, words)
-    slim_styles(Path(app.srcdir) / "book/_static/book.css", static / "book.css", words)
-    for own in (static / "basic.css", *static.glob("mystnb.*.css")):
-        slim_styles(own, own, words)
-    styles = (original / THEME_CSS).read_text("utf-8")
-    others = "".join(
-        file.read_text("utf-8")
-        for file in static.rglob("*.css")
-        if file.name != Path(THEME_CSS).name
-    )
-    for font in (original / ICON_FONTS).glob("*.woff2"):
-        slim_icons(font, static / ICON_FONTS / font.name, styles, others, words)
+    sheets = [*static.glob("*.css"), *static.glob("styles/*.css")]  # those of Sphinx and the themes
+    for sheet in sheets:
+        slim_styles(sheet, words)
+    styles = "".join(sheet.read_text("utf-8") for sheet in sheets)
+    for font in (static / ICON_FONTS).glob("*.woff2"):
+        slim_icons(font, styles)
     for pattern in ("*.map", "fa-*.ttf", "fontawesome.js*"):
         for unused in static.rglob(pattern):
             unused.unlink(missing_ok=True)
-
-
-def setup(app):
-    PygmentsBridge.html_formatter = QuietFormatter
-    app.connect("build-finished", slim_site, priority=900)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,14 +11,9 @@ from markupsafe import Markup
 from press import notebooks, standalone
 
 
-def of(slug, root):
-    """The Technique of a notebook; None before it has one."""
-    return standalone.of(slug, root) if standalone.has_technique(slug, root) else None
-
-
 def box(directive, paper, claims, run):
     """The box under a notebook's title: the file, its use, its tests, and claims."""
-    found = of(paper.slug, directive.root) if paper.heading else None
+    found = standalone.of(paper.slug, directive.root) if paper.heading else None
     if not found:
         return []
     url, tag = notebooks.repository(directive.root)
@@ -39,7 +34,7 @@ def name_cells(app, doctree):
         return
     slug = docname.rpartition("/")[2]
     numbers = standalone.equation_numbers(notebooks.read(notebooks.path(slug, root)))
-    found = of(slug, root)
+    found = standalone.of(slug, root)
     waiting = dict(found.defined) if found else {}
     python = app.env.get_domain("py")
     for cell in doctree.findall(
@@ -56,12 +51,5 @@ def name_cells(app, doctree):
                     python.note_object(anchor, kind, anchor, location=cell)
 
 
-def write_files(app, exception):
-    if not exception and app.builder.format == "html":
-        standalone.write(Path(app.outdir) / standalone.FOLDER, Path(app.srcdir))
-
-
-def setup(app):
-    app.connect("doctree-read", name_cells)
-    app.connect("build-finished", write_files)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+def write_files(app):
+    standalone.write(Path(app.outdir) / standalone.FOLDER, Path(app.srcdir))

@@ -12,28 +12,11 @@ from markupsafe import Markup, escape
 from sphinx.util.docutils import SphinxDirective
 
 from labutils import formats
+from press.catalogue import CatalogueError
+from press.site import records
 from press.words import duration
 
 CODE = re.compile(r"`+([^`]+)`+")
-FILTERS = {
-    "code": lambda text: Markup(CODE.sub(r"<code>\1</code>", str(escape(text)))),
-    "day": itemgetter(slice(len("2026-01-31"))),
-    "duration": duration,
-    "interval": formats.interval,
-    "p_value": formats.p_value,
-}
-
-
-@cache
-def environment(root):
-    """The templates of a book; what they print is escaped."""
-    loader = jinja2.FileSystemLoader(root / "book/_templates")
-    made = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    made.filters |= FILTERS | {"sentence": sentence, "words": words}
-    return made
 
 
 def sentence(text):
@@ -46,12 +29,51 @@ def words(text):
     return Markup(re.sub(r"(?<!\w)-(?=\d)", "−", escape(text)).replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
+FILTERS = {
+    "code": lambda text: Markup(CODE.sub(r"<code>\1</code>", str(escape(text)))),
+    "day": itemgetter(slice(len("2026-01-31"))),
+    "duration": duration,
+    "interval": formats.interval,
+    "p_value": formats.p_value,
+    "sentence": sentence,
+    "words": words,
+}
+
+
+@cache
+def environment(root):
+    """The templates of a book; what they print is escaped."""
+    loader = jinja2.FileSystemLoader(root / "book/_templates")
+    made = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    made.filters |= FILTERS
+    return made
+
+
+def filled(root, template, **values):
+    """The text of a template with these values."""
+    return environment(root).get_template(template).render(**values)
+
+
 class TemplateDirective(SphinxDirective):
     """Reads what the site is made from anew at every build and fills in a template."""
 
     @property
     def root(self):
         return Path(self.env.srcdir)
+
+    @property
+    def catalogue(self):
+        return records.load(self.root)
+
+    def named(self, find):
+        """What `find`, a method of the catalogue, gives for the directive's argument."""
+        try:
+            return find(self.arguments[0])
+        except CatalogueError as error:
+            raise self.error(str(error)) from None
 
     def run(self):
         self.env.note_reread()  # records may change although the page does not
@@ -68,6 +90,5 @@ class TemplateDirective(SphinxDirective):
     def render(self, template, **values):
         """The template as the nodes of a directive."""
         top = posixpath.relpath(".", posixpath.dirname(self.env.docname) or ".")
-        found = environment(self.root).get_template(template)
-        filled = found.render(link=self.link, top=top, **values)
-        return [nodes.raw("", filled, format="html")]
+        text = filled(self.root, template, link=self.link, top=top, **values)
+        return [nodes.raw("", text, format="html")]

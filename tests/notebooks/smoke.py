@@ -19,6 +19,7 @@ from labutils.claims import RecordError
 from press import notebooks, reader, records, staleness
 
 ROOT = Path(__file__).parents[2]
+TIMED = {"seconds", "time", "cost"}  # words in the name of what a clock measured
 TIME_LIMIT_S = 600  # of one notebook; its budget is a tenth, on a core that nobody else uses
 
 
@@ -102,9 +103,28 @@ def remember(slug, record, root=ROOT):
         "fingerprint": staleness.fingerprint(slug, root),
         "surroundings": _surroundings(),
         "finished": record.finished,
-        "timeless": records.timeless(record),
+        "timeless": timeless(record),
     }
     notebooks.write({_memory(slug, root): json.dumps(content, indent=1) + "\n"})
+
+
+def timeless(record):
+    """Return what a record says without seconds and memory, as text.
+
+    Equal to the byte for runs of the same code and seeds on the same device and threads. Claims and
+    numbers on seconds are left out too: their unit is s, or a word of their name tells.
+    """
+    content = json.loads(record.to_json())
+    for name in ("run", "outputs", "history", "digest"):  # outputs may print seconds
+        del content[name]
+    content["claims"] = [c for c in content["claims"] if not _timed(c["id"], c["unit"])]
+    numbers = content["numbers"].items()
+    content["numbers"] = {name: n for name, n in numbers if not _timed(name, n["unit"])}
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _timed(name, unit):
+    return unit == "s" or not TIMED.isdisjoint(name.split("-"))
 
 
 def _memory(slug, root):
@@ -121,7 +141,7 @@ def differences(slug, record, root=ROOT):
     same = (staleness.fingerprint(slug, root), _surroundings())
     if (last.get("fingerprint"), last.get("surroundings")) != same or "timeless" not in last:
         return {}
-    then, now = _said(last["timeless"]), _said(records.timeless(record))
+    then, now = _said(last["timeless"]), _said(timeless(record))
     return {
         name: (then.get(name), now.get(name))
         for name in {*then, *now}

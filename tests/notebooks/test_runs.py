@@ -3,8 +3,6 @@
 import pytest
 import smoke
 
-from press import records
-
 SLUGS = smoke.longest_first()
 
 # What lasts is the run of the notebook, which has a limit of its own.
@@ -36,5 +34,5 @@ def test_two_runs_give_the_same_bytes(tmp_path, stored):
     cheapest = SLUGS[-1]
     last = smoke.remembered(cheapest)
     if last.get("key") != smoke.key(cheapest):
-        last["timeless"] = records.timeless(smoke.run(cheapest, tmp_path / "first"))
-    assert records.timeless(smoke.run(cheapest, tmp_path / "second")) == last["timeless"]
+        last["timeless"] = smoke.timeless(smoke.run(cheapest, tmp_path / "first"))
+    assert smoke.timeless(smoke.run(cheapest, tmp_path / "second")) == last["timeless"]

@@ -1,9 +1,11 @@
 """The smoke runs' memory: what makes a notebook run again, and what a run must not change."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import smoke
+import throwaway
 import tiny
 
 from labutils.claims import Claim, Record
@@ -101,3 +103,23 @@ def test_a_notebook_that_fails_fails_with_its_traceback(book, tmp_path):
     tiny.write(book, numbers="width = 1 / 0")
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
         smoke.run("tiny", tmp_path, book)
+
+
+def test_two_runs_differ_in_what_a_clock_measured_alone():
+    def run(seconds, value):
+        (claim,) = throwaway.record().claims
+        numbers = {
+            "width": {"value": value, "unit": "cm"},
+            "net-seconds": {"value": seconds, "unit": "%"},
+            "short": {"value": seconds, "unit": "s"},
+        }
+        return throwaway.record(
+            claims=[claim, replace(claim, id="cheaper", unit="s", margin=seconds)],
+            numbers=numbers, duration_s=seconds, finished=f"{seconds}", peak_memory_mb=seconds,
+            outputs=f"{seconds}", history=f"{seconds}",
+        )  # fmt: skip
+
+    assert smoke.timeless(run(1.0, 2.0)) == smoke.timeless(run(7.0, 2.0))
+    assert smoke.timeless(run(1.0, 2.0)) != smoke.timeless(run(1.0, 2.0 + 1e-15))
+    claims = json.loads(smoke.timeless(run(1.0, 2.0)))["claims"]
+    assert [claim["id"] for claim in claims] == ["better"]

@@ -22,9 +22,9 @@ def sources(*patterns):
 @pytest.mark.parametrize(
     ("name", "patterns", "most"),
     [
-        ("labutils", ["labutils/**/*.py"], 3259),
-        ("press", ["press/*.py"], 3148),
-        ("the site", ["press/site/**/*.py"], 1546),
+        ("labutils", ["labutils/**/*.py"], 3286),
+        ("press", ["press/*.py"], 3091),
+        ("the site", ["press/site/**/*.py"], 1381),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):

@@ -14,7 +14,7 @@ from press.notebooks import NotebookError
 def test_unknown_notebook_lists_the_valid_ones(book):
     book.write("a", "x = 1")
     book.write("b", "x = 1")
-    with pytest.raises(NotebookError, match=r"unknown chapter 'c'.*: a, b"):
+    with pytest.raises(NotebookError, match=r"unknown notebook 'c'.*: a, b"):
         notebooks.path("c", book.root)
 
 

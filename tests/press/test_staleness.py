@@ -546,11 +546,6 @@ def test_parts_name_what_counts(book):
     }  # fmt: skip
 
 
-def test_without_source_there_is_no_fingerprint(book):
-    assert staleness.fingerprint("none", book.root) is None
-    assert staleness.fingerprint_parts("none", book.root) is None
-
-
 def test_fingerprint_is_the_same_on_every_python(book):
     # Computed on Python 3.11, 3.12 and 3.13, whose f-strings differ in their syntax trees.
     cell = "x = f'{y!r:>{10}} {{}} {a:{b}.{c}}' 'd' f'{z=}'\n" + PACKAGE["helper"][1:].replace(

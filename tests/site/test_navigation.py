@@ -16,7 +16,7 @@ CARDS = {"width": 1400, "height": 900}
 @pytest.fixture(scope="module")
 def themes():
     """The themes that have a notebook."""
-    return records.themes(ROOT)
+    return [theme for theme in catalogue.load(ROOT).themes if theme.notebooks]
 
 
 @pytest.fixture
