@@ -23,8 +23,8 @@ def sources(*patterns):
     ("name", "patterns", "most"),
     [
         ("labutils", ["labutils/**/*.py"], 3339),
-        ("press", ["press/*.py"], 3005),
-        ("the site", ["press/site/**/*.py"], 1388),
+        ("press", ["press/*.py"], 3006),
+        ("the site", ["press/site/**/*.py"], 1382),
     ],
 )
 def test_a_package_keeps_its_budget_of_lines(name, patterns, most):
