@@ -1,9 +1,9 @@
 """The catalogue: what it takes from where, what it refuses, and the table of contents."""
 
-import json
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -37,9 +37,10 @@ BIBLIOGRAPHY = """\
 def add_notebook(root, name, heading="# A title"):
     file = root / "notebooks" / f"{name}.ipynb"
     file.parent.mkdir(parents=True, exist_ok=True)
-    cells = [{"cell_type": "code", "source": "# no title"}]
-    cells += [{"cell_type": "markdown", "source": [f"(label)=\n{heading}\n", "## Part\n"]}]
-    file.write_text(json.dumps({"cells": cells}), "utf-8")
+    make = nbformat.v4
+    cells = [make.new_code_cell("# no title")]
+    cells += [make.new_markdown_cell(f"(label)=\n{heading}\n## Part\n")]
+    nbformat.write(make.new_notebook(cells=cells), file)
 
 
 @pytest.fixture

@@ -393,7 +393,7 @@ EXPERIMENT = {
         experiment.test_pools_are_what_their_arms_say,
     ),
     "copies from a pool of their own": (
-        'if kind == "copies":  # one pool for all of its arms',
+        'if kind == "copies":  # one pool for all of its methods',
         'if kind == "copies" and value != "none":',
         experiment.test_pools_are_what_their_arms_say,
     ),
