@@ -86,7 +86,7 @@ def test_stored_run_meets_its_bar(bar):
     bar(*stored(bar.__name__))
 
 
-@pytest.mark.xfail(strict=True, reason="missed: the stored run has 4.4 to 4.9")
+@pytest.mark.xfail(strict=True, reason="missed: the stored run has 4.3 to 4.9")
 def test_views_in_colour_are_five_times_as_fast_as_kornia():
     module, result = stored("augmentation")
     rows = [row for name, row in result["pipelines"].items() if name.endswith(module.COLOUR)]
