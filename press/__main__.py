@@ -11,14 +11,13 @@ from labutils.claims import RecordError
 from press import PressError, notebooks
 from press import book as books
 
+MOST_SEEDS = 1000  # of one range, so that a slip of the hand does not fill the memory
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 90})
 @click.version_option(__version__, prog_name="press")
 def main():
     """Run and build the book. Each command works from any folder inside it."""
-
-
-MOST_SEEDS = 1000
 
 
 def parse_seeds(text):
