@@ -109,7 +109,8 @@ def _make_module(file, chapter, imports, technique, given=()):
 
 def used_globals(scope):
     """The names that the functions and classes of a scope use and do not define."""
-    names = {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global()}
+    found = scope.get_symbols()  # from Python 3.12 on, with variables of comprehensions
+    names = {symbol.get_name() for symbol in found if symbol.is_global() and not symbol.is_local()}
     return names.union(*map(used_globals, scope.get_children()))
 
 

@@ -53,6 +53,12 @@ def test_load_takes_technique_cells_and_their_imports_only(loaded, monkeypatch):
     assert not hasattr(module, "x")
 
 
+def test_variables_of_comprehensions_are_not_missing(book):
+    """Python 3.12 lists them with the names of the cell."""
+    book.write("01-a", ("technique", "squares = {k: [i * k for i in range(k)] for k in range(3)}"))
+    assert load(book).squares[2] == [0, 2]
+
+
 def test_load_shows_cell_source(book):
     technique = TECHNIQUE.replace("half(x)", "x / k")
     book.write("01-a", "import math", ("technique", "factor = k = 0"), ("technique", technique))
