@@ -12,8 +12,10 @@ beside this file and the table of the book page. What is not installed is left o
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -64,6 +66,8 @@ def lightly_per_batch(device: torch.device) -> Callable:
 
 
 def kornia_per_image(device: torch.device) -> Callable:
+    if not importlib.util.find_spec("kornia_rs"):  # large, and only reads files of pictures
+        sys.modules["kornia_rs"] = SimpleNamespace(io=None)
     from kornia import augmentation as kornia
 
     transform = kornia.AugmentationSequential(

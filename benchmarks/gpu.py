@@ -1,10 +1,10 @@
 """One command for a rented card: what only a card can show, in parts that fit into a lease.
 
 In this order: the tests marked `gpu`, shares of a step, steps per second, views per second, then
-every notebook at `small` and at `full`. What is done is not done again, and a notebook that was cut
-short goes on from the jobs and checkpoints that it kept. All is in one folder, ``_build/gpu``: take
-it along to the next machine. Its folder ``tree`` holds records, executed notebooks and measurements
-where the book has them: ``cp -r _build/gpu/tree/. .``
+every chapter at `small` and at `full`, then every lab at `small`. What is done is not done again,
+and a notebook that was cut short goes on from the jobs and checkpoints that it kept. All is in one
+folder, ``_build/gpu``: take it along to the next machine. Its folder ``tree`` holds records,
+executed notebooks and measurements where the book has them: ``cp -r _build/gpu/tree/. .``
 
 ``make gpu`` runs it, ``MINUTES=12`` says how long it may take. Packages and data that the machine
 lacks come from the bundle of `make gpu-bundle`, if it is there.
@@ -165,9 +165,23 @@ def parts(root: Path, folder: Path, profiles: list[str]) -> Iterator[Part]:
     yield tests(root, folder, package_digest(root))
     for name in MEASUREMENTS:
         yield measurement(name, folder / "tree", package_digest(HERE), profiles == ["smoke"])
-    for profile in profiles:
-        for name in notebooks.chapters(root):
-            yield notebook(name, profile, root, folder)
+    names = notebooks.chapters(root)
+    chapters = [name for name in names if has_full(name, root)]
+    labs = [name for name in names if name not in chapters]
+    for some, wanted in ((chapters, profiles), (labs, [p for p in profiles if p != "full"])):
+        for profile in wanted:
+            for name in some:
+                yield notebook(name, profile, root, folder)
+
+
+def has_full(name: str, root: Path) -> bool:
+    """Whether a notebook has settings of the profile full: a lab has not."""
+    from press import PressError, technique
+
+    try:
+        return bool(technique.settings(name, "full", root))
+    except PressError:
+        return False
 
 
 def card(device: str) -> str:

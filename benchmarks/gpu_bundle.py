@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,8 @@ WANTED = (
     "platformdirs", "requests", "tqdm", "lightly", "lightning-utilities", "pytest",
     "pytest-timeout",
 )  # fmt: skip
+# A peer that is measured beside ours; its version is that of `make bench`.
+PEER, PEERS = "kornia", "requirements-bench.txt"
 # What a machine with a card has, with all that these need.
 MACHINE = {
     "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "pillow",
@@ -63,6 +66,11 @@ def closure() -> list[str]:
                     waiting.append(needed.name)
                     break
     return sorted(found.values())
+
+
+def peer(root: Path) -> str:
+    """NAME==VERSION of the peer, as the lock of the benchmarks has it."""
+    return re.search(rf"^{PEER}==\S+", (root / PEERS).read_text("utf-8"), re.MULTILINE)[0]
 
 
 def download(names: list[str], folder: Path) -> None:
@@ -139,7 +147,7 @@ def main() -> None:
     from labutils import data
 
     root = Path(__file__).resolve().parents[1]
-    size = pack(root / FILE, closure(), data.fetch(DATA))
+    size = pack(root / FILE, [*closure(), peer(root)], data.fetch(DATA))
     print(f"{FILE}: {size / 1e6:.1f} MB")
     if size > LIMIT:
         sys.exit(f"A bundle may have {LIMIT / 1e6:.0f} MB; leave something out of WANTED.")

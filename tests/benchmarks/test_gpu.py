@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -66,6 +67,15 @@ def test_the_whole_command_runs_on_a_cpu_at_smoke_and_knows_what_is_missing(book
         + [f"_build/results/theme/{name}.smoke.json" for name in ("good", "bad")]
         + [f"_build/executed/smoke/{name}.ipynb" for name in ("good", "bad")]
     )
+
+
+def test_chapters_come_first_and_labs_are_not_run_at_full(book):
+    book.chapter("a-lab", 'SETTINGS = {"num_seeds": (2, 3, "", "")}')
+    book.chapter("chapter", 'SETTINGS = {"num_seeds": (2, 3, 4, "", "")}')
+    names = [part.name for part in gpu.parts(book.root, book.root / gpu.FOLDER, ["small", "full"])]
+    assert names == [
+        "tests", *gpu.MEASUREMENTS.values(), "chapter, small", "chapter, full", "a-lab, small"
+    ]  # fmt: skip
 
 
 # Half of the work is done in one call, the rest in the next.
@@ -177,3 +187,4 @@ def test_a_bundle_holds_all_that_its_packages_need_but_not_the_machines_own():
     assert not [name for name in names if name.startswith(("nvidia", "torch", "antlr"))]
     lock = (ROOT / "requirements.txt").read_text("utf-8")
     assert all(line in lock for line in gpu_bundle.closure())
+    assert re.fullmatch(r"kornia==[\d.]+", gpu_bundle.peer(ROOT))
