@@ -2,59 +2,15 @@
 
 import copy
 
+import pretend_card
 import pytest
+import tape
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from labutils import augment, capture, training
 
 STEPS = 30
-
-
-def leaves(tree):
-    return [x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)]
-
-
-class Tape(TorchDispatchMode):
-    """A stand-in for a CUDA graph: operators and where their results lie, without Python."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls, self.before = [], {}
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        for x in leaves((args, kwargs)):
-            memory = x.untyped_storage()
-            if memory.data_ptr() not in self.before:
-                self.before[memory.data_ptr()] = memory, memory.clone()
-        result = function(*args, **(kwargs or {}))
-        self.calls.append((function, args, kwargs or {}, result))
-        return result
-
-    @torch.no_grad()
-    def replay(self):
-        for function, args, kwargs, result in self.calls:
-            outputs = function._schema.returns
-            if not any(r.alias_info and not r.alias_info.is_write for r in outputs):  # no view
-                new = function(*args, **kwargs)
-                for old, value in zip(leaves(result), leaves(new), strict=True):
-                    old.copy_(value)
-
-
-def record(step, stream, generators):
-    """Like a capture, it changes no value."""
-    tape, states = Tape(), [g.get_state() for g in generators]
-    everywhere = torch.get_rng_state()
-    with tape:
-        step()
-    for memory, content in tape.before.values():
-        memory.copy_(content)
-    torch.set_rng_state(everywhere)
-    for generator, state in zip(generators, states, strict=True):
-        generator.set_state(state)
-    return tape.replay
 
 
 @pytest.fixture
@@ -71,7 +27,7 @@ def graphs(monkeypatch, said):
     monkeypatch.setattr(capture, "DEVICES", ("cpu",))
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     monkeypatch.setattr(capture, "_watched", lambda step, stream: step() or [])
-    monkeypatch.setattr(capture, "_record", record)
+    monkeypatch.setattr(capture, "_record", tape.record)
     return said
 
 
@@ -158,7 +114,7 @@ def test_captured_steps_give_the_same_numbers_without_python(graphs, optimizer, 
     """Rates are multiples of 1/256, which float32 holds: bit for bit."""
     task = Task(optimizer=optimizer, **options)
     ours = numbers(task, task.train())
-    assert task.runs == capture.WARM_UP + 1
+    assert task.runs == capture.WARM_UP + 1 + 2  # two, to hold replays against
     assert task.told == list(range(STEPS))
     assert not graphs
     with pytest.MonkeyPatch.context() as patch:
@@ -186,6 +142,23 @@ def test_a_resumed_run_ends_with_the_same_numbers(graphs, tmp_path, stop):
     again.memory.copy_(broken.memory)
     assert_equal(numbers(again, again.train(**saved)), whole)
     assert again.told[0] == stop
+
+
+@pytest.mark.parametrize("how", ["counts", "rebinds"])
+def test_a_step_in_which_python_takes_part_is_found(graphs, how):
+    """A graph would go on with the values of the step that was recorded."""
+    task = Task()
+    loss, kept = task.loss, torch.zeros(64)
+
+    def stateful(indices):
+        nonlocal kept
+        found = loss(indices) + kept.mean()
+        kept = task.memory * (task.runs if how == "counts" else 0.5)
+        return found
+
+    task.loss = stateful
+    with pytest.raises(tape.ReplayError, match="other numbers"):
+        task.train()
 
 
 def test_a_loss_that_is_not_finite_is_named_as_before(graphs):
@@ -246,6 +219,18 @@ def test_short_runs_and_runs_on_a_cpu_are_plain_and_silent(graphs, monkeypatch):
     task.train()
     assert task.runs == STEPS
     assert not graphs
+
+
+@pytest.mark.parametrize(("optimizer", "options"), KINDS)
+@pytest.mark.parametrize("native", [True, False], ids=["bfloat16", "float16 with scaling"])
+def test_steps_in_half_precision_are_captured_too(said, monkeypatch, optimizer, options, native):
+    monkeypatch.setitem(pretend_card.ANSWERS, "is_bf16_supported", native)
+    with pretend_card.here():
+        task = Task("cuda", optimizer, **options)
+        history = task.train(precision="auto")
+        assert task.runs == capture.WARM_UP + 1 + 2
+    assert not said
+    assert history.losses.isfinite().all()
 
 
 # --- jobs that share a card -----------------------------------------------------------------------

@@ -15,6 +15,10 @@ import xml.etree.ElementTree as ET
 from importlib import metadata
 from pathlib import Path
 
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
 from labutils.claims import RecordError
 from press import notebooks, reader, records, staleness
 
@@ -44,23 +48,56 @@ def run(slug, folder, root=ROOT):
     command += ["-p", "no:cacheprovider", "-p", "no:xdist", "--junit-xml", str(report)]
     command += ["--nbval-kernel-name", "python3", "--rootdir", str(root), "-c", os.devnull]
     command += ["--nbval-cell-timeout", str(TIME_LIMIT_S)]
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
-        "LABUTILS_PROFILE": "smoke",
-        "OMP_NUM_THREADS": "1",
-        "LABUTILS_RESULTS": str(results),
-        "PYTHONPATH": str(root),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
     done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S
+        command,
+        cwd=root,
+        env=environment("smoke", results, root),
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     suite = ET.parse(report).find(".//testsuite")
     assert int(suite.get("tests")) == len(notebooks.code_cells(notebooks.read(file)))
     assert suite.get("skipped") == "0"
     return reader.read(results / f"{slug}.smoke.json")
+
+
+def environment(profile, results, root=ROOT):
+    """Variables of a notebook's process, on one core."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        "LABUTILS_PROFILE": profile,
+        "OMP_NUM_THREADS": "1",
+        "LABUTILS_RESULTS": str(results),
+        "PYTHONPATH": os.pathsep.join(map(str, (root, ROOT / "tests"))),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+def rehearse(slug, folder, profile, cell, after=0):
+    """Execute a notebook with a cell of the test after so many of its own.
+
+    Returns its Record and the notebook as it was executed. `folder` takes the record.
+    """
+    source = nbformat.from_dict(notebooks.read(notebooks.path(slug)))
+    source.cells.insert(after, nbformat.v4.new_code_cell(cell, id="rehearsal"))
+    where = {"metadata": {"path": notebooks.path(slug).parent}}
+    client = NotebookClient(source, timeout=TIME_LIMIT_S, kernel_name="python3", resources=where)
+    client.execute(env=environment(profile, folder))
+    return reader.read(folder / f"{slug}.{profile}.json"), source
+
+
+@contextlib.contextmanager
+def once(slug, kind, *files):
+    """Skip a test that was green with the same notebook and the same of these files of tests."""
+    content = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+    stamp, now = _memory(slug, ROOT).with_suffix(f".{kind}"), f"{key(slug)} {content}\n"
+    if stamp.exists() and stamp.read_text("utf-8") == now:
+        pytest.skip(f"was green, nothing changed; `rm {stamp.relative_to(ROOT)}` runs it")
+    yield
+    notebooks.write({stamp: now})
 
 
 def key(slug, root=ROOT):
