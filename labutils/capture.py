@@ -84,17 +84,15 @@ def _watched(step: Callable, stream: torch.cuda.Stream) -> list[str]:
     """Do the step on a side stream; where in the code it waited for the host."""
     mode = torch.cuda.get_sync_debug_mode()
     stream.wait_stream(torch.cuda.current_stream())
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, torch.cuda.stream(stream):
         warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")  # which itself warns that it is a prototype
         try:
-            with torch.cuda.stream(stream):
-                step()
+            torch.cuda.set_sync_debug_mode("warn")  # which itself warns that it is a prototype
+            step()
         finally:
             torch.cuda.set_sync_debug_mode(mode)
     torch.cuda.current_stream().wait_stream(stream)
-    waits = [w for w in caught if "called a synchronizing" in str(w.message)]
-    return [f"{w.filename}:{w.lineno}" for w in waits]
+    return [f"{w.filename}:{w.lineno}" for w in caught if "called a sync" in str(w.message)]
 
 
 def _record(step: Callable, stream, generators: Sequence[torch.Generator]) -> Callable:

@@ -13,7 +13,7 @@ os.environ.pop("LABUTILS_RESULTS", None)
 
 TESTS = Path(__file__).parent
 SITE = TESTS / "site"
-RUNS = TESTS / "notebooks" / "test_runs.py"
+RUNS = [TESTS / "notebooks" / f"test_{name}.py" for name in ("runs", "on_card", "at_full")]
 NO_RECORD = {TESTS / "benchmarks", TESTS / "studies"}  # what no record of the book depends on,
 STORED = TESTS / "benchmarks" / "test_stored_runs.py"  # but here are pages of the book
 BUILT = {"book", "browser", "states"}  # fixtures of tests/site that build one or open a browser
@@ -50,7 +50,7 @@ def share_out(items):
     site = next((item.path for item in items if item.get_closest_marker("browser")), None)
 
     def place(item):
-        if item.path == RUNS:
+        if item.path in RUNS:
             return 1
         if item.path == site:
             return 0
@@ -66,10 +66,12 @@ def pytest_xdist_make_scheduler(config, log):
         return None
     from xdist.scheduler import LoadFileScheduling
 
+    names = tuple(path.name for path in RUNS)
+
     class LoadNotebook(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return nodeid if file.endswith(RUNS.name) else file
+            return nodeid if file.endswith(names) else file
 
     config.option.loadscopereorder = False
     return LoadNotebook(config, log)

@@ -28,7 +28,8 @@ SIZES = {
         "spreading_steps": 5, "fewer_draws": 2, "swept_seeds": 2, "pool_draws": 2,
     },
     "lls": {
-        "max_draws": 800, "model": "cnn-tiny", "num_steps": 6, "batch_size": 32, "num_points": 400,
+        "num_unused": 55_000, "max_draws": 800, "model": "cnn-tiny", "num_steps": 6,
+        "batch_size": 32, "num_points": 400,
         "num_worlds": 2, "hidden_units": 8,
     },
     "rs2": MINI | {

@@ -9,7 +9,7 @@ import tape
 
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(smoke.TIME_LIMIT_S + 60)]
 
-CELL = "import pretend_card\n\ncard = pretend_card.here()\ncard.__enter__()"
+CELL = "import pretend_card\n\npretend_card.stay()"
 
 
 @pytest.mark.parametrize("slug", smoke.longest_first())
