@@ -4,6 +4,7 @@ import ast
 import builtins
 import functools
 import linecache
+import re
 import symtable
 import sys
 import types
@@ -81,8 +82,8 @@ def _make_module(file, chapter, imports, technique, given=()):
     parts |= {f"{file}, cell {number}": source for number, source in technique}
     module = types.ModuleType(name, f"Technique cells of notebooks/{chapter}.ipynb.")
     # One text of all cells under the module's own file name: inspect looks for classes there.
-    module.__file__ = f"{file}, technique cells"
-    for place, source in {**parts, module.__file__: "\n\n".join(parts.values())}.items():
+    module.__file__, text = f"{file}, technique cells", "\n\n".join(parts.values())
+    for place, source in {**parts, module.__file__: text}.items():
         linecache.cache[place] = (len(source), None, source.splitlines(True), place)
     vars(module).update(given)
     previous, sys.modules[name] = sys.modules.get(name), module
@@ -90,9 +91,8 @@ def _make_module(file, chapter, imports, technique, given=()):
         used = {}
         for place, source in parts.items():
             label = f"{chapter}, {place.rpartition(', ')[2]}"
-            used = (
-                dict.fromkeys(used_globals(symtable.symtable(source, place, "exec")), label) | used
-            )
+            names = used_globals(symtable.symtable(source, place, "exec"))
+            used = dict.fromkeys(names, label) | used
             try:
                 exec(compile(source, place, "exec"), vars(module))
             except NameError as error:
@@ -101,6 +101,8 @@ def _make_module(file, chapter, imports, technique, given=()):
                 raise NotebookError(f"{label}: {type(error).__name__}: {error}") from error
         for missing in sorted(used.keys() - vars(module).keys() - set(dir(builtins))):
             raise _undefined(used[missing], missing)
+        for at in re.finditer(r"(?m)^class (\w+)[:(]", text):  # Python 3.13 looks at this line
+            vars(module)[at[1]].__firstlineno__ = 1 + text.count("\n", 0, at.start())
     except NotebookError:
         sys.modules[name] = previous  # None: Python finds no module of this name
         raise
@@ -109,8 +111,7 @@ def _make_module(file, chapter, imports, technique, given=()):
 
 def used_globals(scope):
     """The names that the functions and classes of a scope use and do not define."""
-    found = scope.get_symbols()  # from Python 3.12 on, with variables of comprehensions
-    names = {symbol.get_name() for symbol in found if symbol.is_global() and not symbol.is_local()}
+    names = {s.get_name() for s in scope.get_symbols() if s.is_global() and not s.is_local()}
     return names.union(*map(used_globals, scope.get_children()))
 
 
@@ -124,9 +125,8 @@ def _undefined(label, name):
 def settings(slug, profile, root=None):
     """Return the column of a profile in the notebook's table ``SETTINGS``, a dict.
 
-    Of the cells that assign to ``SETTINGS`` (or extend it by ``|=``), the assignments up to there
-    are executed, and nothing else. Raises ``NotebookError`` where there is no table, or it cannot
-    be made, or lacks the profile.
+    Of the cells that assign to it (or extend it), the assignments up to there are executed, and
+    nothing else. Raises ``NotebookError`` if there is no table, it fails, or lacks the profile.
     """
     names, place = {}, f"{slug} has no table SETTINGS"
     for number, cell in code_cells(read(path(slug, root))):
