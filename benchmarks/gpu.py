@@ -6,8 +6,10 @@ and a notebook that was cut short goes on from the jobs and checkpoints that it 
 folder, ``_build/gpu``: take it along to the next machine. Its folder ``tree`` holds records,
 executed notebooks and measurements where the book has them: ``cp -r _build/gpu/tree/. .``
 
-``make gpu`` runs it, ``MINUTES=12`` says how long it may take. Packages and data that the machine
-lacks come from the bundle of `make gpu-bundle`, if it is there.
+``make gpu`` runs it, ``MINUTES=12`` says how long it may take. Beside it, ``taskset -c 0,1 python
+-m benchmarks.gpu --device cpu --profile small`` runs the notebooks on two cores of the same
+machine, in a folder of its own; the next ``make gpu`` says how many times as fast the card was.
+Packages and data that the machine lacks come from the bundle of `make gpu-bundle`, if it is there.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from pathlib import Path
 from benchmarks import gpu_bundle  # the rest may come from there
 
 HERE = Path(__file__).resolve().parents[1]
-FOLDER = "_build/gpu"
+FOLDER, CPU = "_build/gpu", "cpu"  # on a CPU in a folder of that name within
 MEASUREMENTS = {
     "step_overhead": "shares of a step", "step_rate": "steps per second",
     "card_views": "views per second",
@@ -158,13 +160,15 @@ def files_of(record, stored: dict, root: Path, tree: Path) -> dict:
 
 
 def parts(root: Path, folder: Path, profiles: list[str]) -> Iterator[Part]:
-    """Everything, in the order in which it is worth most."""
+    """Everything, in the order in which it is worth most; on a CPU what has a meaning there."""
     from press import notebooks
     from press.engine import package_digest
 
-    yield tests(root, folder, package_digest(root))
-    for name in MEASUREMENTS:
-        yield measurement(name, folder / "tree", package_digest(HERE), profiles == ["smoke"])
+    smoke = profiles == ["smoke"]
+    if folder.name != CPU or smoke:
+        yield tests(root, folder, package_digest(root))
+        for name in MEASUREMENTS:
+            yield measurement(name, folder / "tree", package_digest(HERE), smoke)
     names = notebooks.chapters(root)
     chapters = [name for name in names if has_full(name, root)]
     labs = [name for name in names if name not in chapters]
@@ -190,7 +194,7 @@ def card(device: str) -> str:
         import torch
     except ModuleNotFoundError:
         sys.exit(missing_package("torch"))
-    if device == "cpu":
+    if device == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         found = "a CPU, as asked"
     elif torch.cuda.is_available():
@@ -227,6 +231,9 @@ def run(root: Path, folder: Path, profiles: list[str], minutes: float) -> int:
             state = part.run(end - started)
         rows.append((part.name, state, duration(time.monotonic() - started)))
     print(f"\n{table(('part', 'state', 'time'), rows)}\n")
+    if sides := both_sides(folder):
+        seconds = [(name, *map(duration, pair), f"{pair[0] / pair[1]:.1f}") for name, pair in sides]
+        print(table(("small", "CPU", "card", "times as fast"), seconds) + "\n")
     missing = [name for name, state, _ in rows if state not in (DONE, BEFORE)]
     if missing:
         print(f"Missing: {'; '.join(missing)}. Give the command again; {folder} has the rest.")
@@ -235,10 +242,23 @@ def run(root: Path, folder: Path, profiles: list[str], minutes: float) -> int:
     return int(any(state == FAILED for _, state, _ in rows))
 
 
+def both_sides(folder: Path) -> list[tuple[str, tuple[float, float]]]:
+    """(notebook, (seconds on the CPU, seconds on the card)) of `small` with the same code."""
+    from press import reader
+
+    places = folder / CPU / "tree", folder / "tree"
+    found = [{r.notebook: r for r in map(reader.read, p.rglob("*.small.*.json"))} for p in places]
+    return [
+        (name, (cpu.duration_s, card.duration_s))
+        for name, cpu in sorted(found[0].items())
+        if (card := found[1].get(name)) and card.fingerprint == cpu.fingerprint
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure and record everything that needs a GPU.")
     parser.add_argument("--minutes", type=float, default=12, help="stop after so long")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--device", choices=("cuda", CPU), default="cuda")
     parser.add_argument("--profile", choices=("smoke", "small", "full"), action="append",
                         help="default: small, then full")  # fmt: skip
     arguments = parser.parse_args()
@@ -253,7 +273,8 @@ def main() -> None:
 
         root = notebooks.book_root().resolve()
         left = arguments.minutes - (time.monotonic() - started) / 60
-        sys.exit(run(root, root / FOLDER, arguments.profile or ["small", "full"], left))
+        folder = root / FOLDER / (CPU if arguments.device == CPU else "")
+        sys.exit(run(root, folder, arguments.profile or ["small", "full"], left))
     except ModuleNotFoundError as error:
         sys.exit(missing_package(error.name))
     except PressError as error:

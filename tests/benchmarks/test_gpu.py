@@ -60,7 +60,7 @@ def test_the_whole_command_runs_on_a_cpu_at_smoke_and_knows_what_is_missing(book
         "tests", "shares of a step", "steps per second", "views per second", "good, smoke",
     ]  # fmt: skip
     assert "Nothing is missing" in out
-    tree = book.root / gpu.FOLDER / "tree"
+    tree = book.root / gpu.FOLDER / gpu.CPU / "tree"
     assert sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file()) == sorted(
         [f"benchmarks/{name}.json" for name in gpu.MEASUREMENTS]
         + [f"book/generated/{name}.md" for name in gpu.MEASUREMENTS]
@@ -76,6 +76,23 @@ def test_chapters_come_first_and_labs_are_not_run_at_full(book):
     assert names == [
         "tests", *gpu.MEASUREMENTS.values(), "chapter, small", "chapter, full", "a-lab, small"
     ]  # fmt: skip
+
+
+def test_the_cpu_is_compared_with_the_card_where_the_code_is_the_same(book, capsys, monkeypatch):
+    folder = book.root / gpu.FOLDER
+    assert [part.name for part in gpu.parts(book.root, folder / gpu.CPU, ["small"])] == []
+    book.write("a", "1")
+    book.write("b", "1")
+    for where, device, seconds in ((folder / gpu.CPU, "cpu (two)", 300.0), (folder, "H100", 60.0)):
+        for name, code in (("a", "same"), ("b", device)):
+            made = record(name, environment={"device": device}, fingerprint=code)
+            made = replace(made, duration_s=seconds)
+            notebooks.write(gpu.files_of(made, {"cells": []}, book.root, where / "tree"))
+    monkeypatch.setattr(gpu, "parts", lambda *_: [])
+    assert gpu.run(book.root, folder, ["small"], 1) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["a", "5", "min", "00", "s", "1", "min", "00", "s", "5.0"] in rows
+    assert not [row for row in rows if row[:1] == ["b"]]
 
 
 # Half of the work is done in one call, the rest in the next.
