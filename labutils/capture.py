@@ -1,9 +1,9 @@
 """Training steps as one CUDA graph, and jobs that share a card: faster, with the same numbers.
 
-Small networks leave a GPU idle, since the host cannot launch a step's many operators fast enough.
-A graph is recorded once and replayed by one launch. Where that cannot be, steps run as they are.
+The host cannot launch the operators of a small network fast enough; a replay is one launch.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
@@ -111,11 +111,12 @@ def _say(reason: str) -> None:
 
 
 def workers(device: torch.device, jobs: int, seconds: float) -> int:
-    """How many processes share a card, after a first job in this one that took so many seconds.
+    """How many processes share a card: as many as its memory holds, at most one per core.
 
-    What the free memory holds, if all need as much as this process did, but at most one per core;
-    one where the jobs are done before other processes were ready.
+    All need what this one did for a first job of so many seconds; one where others came too late.
     """
     need = torch.cuda.max_memory_reserved(device) + CONTEXT
     fitting = int(0.9 * torch.cuda.mem_get_info(device)[0]) // need
-    return max(1, min(jobs, fitting, joblib.cpu_count())) if jobs * seconds > 2 * START else 1
+    number = max(1, min(jobs, fitting, joblib.cpu_count())) if jobs * seconds > 2 * START else 1
+    os.environ["OMP_NUM_THREADS"] = str(max(1, joblib.cpu_count() // number))  # of each process
+    return number

@@ -34,10 +34,8 @@ class _Lines(plain_tqdm):
 def log(text: str) -> None:
     """Print a line for whoever watches; a stored notebook must not depend on interruptions."""
     target = os.environ.get("LABUTILS_HEADLESS")
-    if not target:
-        print(text)
-    elif target == "1":
-        print(text, file=sys.stderr, flush=True)
+    if target in (None, "", "1"):
+        print(text, file=sys.stderr if target else None, flush=True)
     else:
         with Path(target).open("a", encoding="utf-8") as stream:
             print(text, file=stream)

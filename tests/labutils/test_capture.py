@@ -1,7 +1,9 @@
 """Captured steps give the numbers of plain ones, and say it where they cannot be captured."""
 
 import copy
+import os
 
+import joblib
 import pretend_card
 import pytest
 import tape
@@ -251,7 +253,15 @@ def test_as_many_jobs_share_a_card_as_fit(monkeypatch, free, need, cores, jobs, 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free * 2**30), 80 * 2**30))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: int(need * 2**30))
     monkeypatch.setattr(capture.joblib, "cpu_count", lambda: cores)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
     assert capture.workers(torch.device("cuda"), jobs, seconds) == expected
+    assert int(os.environ["OMP_NUM_THREADS"]) == cores // expected  # processes share the cores
+
+
+def test_processes_get_the_threads_that_were_said_for_them(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    said = joblib.Parallel(2)(joblib.delayed(os.environ.get)("OMP_NUM_THREADS") for _ in range(2))
+    assert said == ["3", "3"]
 
 
 # --- on a card ------------------------------------------------------------------------------------
