@@ -91,8 +91,8 @@ def train(
     the others replay what the device did, without Python. So such a step never waits for the host
     (no `item`, `if` on a tensor, selection by a mask, copy from the CPU), has the same shapes each
     time, and changes tensors in place; its generators are on the device and in `generators`. What
-    `before` changes for it keeps its place in memory. SGD, Adam and AdamW become `fused`, others
-    take a rate that is a tensor. What cannot be captured runs as it is, and the log says why.
+    `before` changes for it keeps its place in memory. Rates are tensors, of float32; SGD, Adam and
+    AdamW become `fused`. What cannot be captured runs as it is, and the log says why.
 
     With `checkpoint`, the run is saved there every `checkpoint_seconds` and at its end, and goes on
     from there when the file exists. To end with the same numbers as a run without interruption,
