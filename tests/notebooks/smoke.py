@@ -70,7 +70,7 @@ def environment(profile, results, root=ROOT):
         "LABUTILS_PROFILE": profile,
         "OMP_NUM_THREADS": "1",
         "LABUTILS_RESULTS": str(results),
-        "PYTHONPATH": os.pathsep.join(map(str, (root, ROOT / "tests"))),
+        "PYTHONPATH": str(root),
         "JUPYTER_PREFER_ENV_PATH": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
@@ -85,14 +85,16 @@ def rehearse(slug, folder, profile, cell, after=0):
     source.cells.insert(after, nbformat.v4.new_code_cell(cell, id="rehearsal"))
     where = {"metadata": {"path": notebooks.path(slug).parent}}
     client = NotebookClient(source, timeout=TIME_LIMIT_S, kernel_name="python3", resources=where)
-    client.execute(env=environment(profile, folder))
+    path = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}  # for the cell
+    client.execute(env=environment(profile, folder) | path)
     return reader.read(folder / f"{slug}.{profile}.json"), source
 
 
 @contextlib.contextmanager
 def once(slug, kind, *files):
     """Skip a test that was green with the same notebook and the same of these files of tests."""
-    content = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+    code = b"".join(Path(file).read_bytes() for file in (__file__, *files))
+    content = hashlib.sha256(code).hexdigest()
     stamp, now = _memory(slug, ROOT).with_suffix(f".{kind}"), f"{key(slug)} {content}\n"
     if stamp.exists() and stamp.read_text("utf-8") == now:
         pytest.skip(f"was green, nothing changed; `rm {stamp.relative_to(ROOT)}` runs it")

@@ -8,7 +8,8 @@ import re
 import pytest
 import smoke
 
-from press import notebooks, technique
+from benchmarks import gpu
+from press import notebooks
 
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(smoke.TIME_LIMIT_S + 60)]
 
@@ -50,13 +51,6 @@ assert sizes.keys() <= SETTINGS.keys(), "other settings"
 SETTINGS = {{name: (*r[:2], sizes.get(name, r[2]), *r[3:]) for name, r in SETTINGS.items()}}"""
 
 
-def has_full(slug):
-    try:
-        return technique.settings(slug, "full")
-    except notebooks.NotebookError:
-        return None
-
-
 @pytest.mark.parametrize("slug", SIZES)
 def test_full_runs_from_top_to_bottom(slug, tmp_path, stored):
     cells = notebooks.read(notebooks.path(slug))["cells"]
@@ -70,4 +64,4 @@ def test_full_runs_from_top_to_bottom(slug, tmp_path, stored):
 
 
 def test_every_chapter_with_a_full_profile_is_rehearsed():
-    assert set(SIZES) == set(filter(has_full, notebooks.chapters()))
+    assert set(SIZES) == {slug for slug in notebooks.chapters() if gpu.has_full(slug, smoke.ROOT)}
